@@ -1,0 +1,46 @@
+"""Shapes in signatures are checked while the tests run; real data is found once, or its absence is said."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# The hook must stand before the first import of the package.
+install_import_hook("workbench", "beartype.beartype")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def real_data_folder() -> Path | None:
+    """Return the folder of real photographs, or None: WORKBENCH_REAL_DATA, else ../shared/data beside the checkout."""
+    named = os.environ.get("WORKBENCH_REAL_DATA")
+    for candidate in [Path(named)] if named else [ROOT.parent / "shared" / "data"]:
+        if candidate.is_dir():
+            return candidate
+    return None
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    folder = real_data_folder()
+    if folder is None:
+        pytest.skip("real photographs are not here: set WORKBENCH_REAL_DATA to their folder (see datasets/)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of one invented run (`run_folder.make_run`), made once; do not write into it."""
+    from tests.run_folder import make_run
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    make_run(folder)
+    return folder
+
+
+@pytest.fixture
+def run_copy(finished_run: Path, tmp_path: Path) -> Path:
+    """Return a copy of the invented run that a test may write into."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))

@@ -1,0 +1,1 @@
+"""Floor 3: from a model and exams to rows."""

@@ -1,0 +1,1 @@
+"""Floor 0: metrics are pure functions of arrays."""

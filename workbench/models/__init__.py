@@ -1,0 +1,1 @@
+"""Floor 1: paired-eye networks and their checkpoints."""

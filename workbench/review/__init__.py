@@ -1,0 +1,1 @@
+"""Floor 4: worklist, cases and the readers' decisions."""

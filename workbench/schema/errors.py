@@ -1,0 +1,17 @@
+"""The one error that a user may see."""
+
+from __future__ import annotations
+
+
+class WorkbenchError(Exception):
+    """A mistake in a file, a flag or a folder, told in one line with its remedy.
+
+    Args:
+        what: what was found, with the value received.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what} — {remedy}")
+        self.what = what
+        self.remedy = remedy

@@ -1,0 +1,71 @@
+"""`model.json`: what a model is, how it must be fed, where it comes from."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from workbench.schema.config import Config
+from workbench.schema.grades import GRADES
+from workbench.schema.specs import PreprocessSpec
+
+FORMAT_VERSION = 1
+
+
+class Architecture(Config):
+    """Everything that `workbench.models` needs to build the network again."""
+
+    trunk: str = Field("resnet10", description="a key of workbench.models.trunks.TRUNKS")
+    width: float = Field(1.0, gt=0, le=4, description="multiplies the trunk's channels where it allows that")
+    fusion: Literal["early", "late", "single"] = "early"
+    grades: int = Field(5, ge=2)
+    pooling: Literal["mean", "mean_max"] = Field(
+        "mean", description="of the last feature map; mean_max keeps small lesions from being averaged away"
+    )
+    head_dropout: float = Field(0.3, ge=0, lt=1)
+    feature_dropout: float = Field(0.0, ge=0, lt=1, description="on the trunk's last feature map, whole channels")
+    trunk_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="the trunk's own: DenseNet's in its last block, EfficientNet's stochastic depth; a ResNet has none",
+    )
+    mirror_os: bool = Field(
+        False, description="mirror the left eye: aligns the anatomy; unmirrored aligns the sensor"
+    )
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+
+
+class Provenance(Config):
+    """Which data and which commands made the weights."""
+
+    manifest_hash: str = ""
+    dataset: str = ""
+    train_patients: int = 0
+    config: dict[str, Any] = Field(default_factory=dict)
+    epochs: int = 0
+    seed: int = 0
+    workbench_version: str = ""
+    torch_version: str = ""
+    created: str = ""
+    validation: dict[str, float] = Field(default_factory=dict)
+    not_assessed: dict[str, str] = Field(default_factory=dict, description="a figure that has no value, and why")
+    stopped: str = Field("", description="why the training ended")
+    conflicts_allowed: tuple[str, ...] = Field((), description="conflicts of the manifest that the user overrode")
+
+
+class ModelCard(Config):
+    """The content of ``model.json``."""
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    architecture: Architecture
+    preprocess: PreprocessSpec
+    classes: tuple[str, ...] = GRADES
+    referable_threshold: float = Field(0.5, gt=0, lt=1, description="chosen on the validation split")
+    intended_use: str = "Research and validation. Not a medical device."
+    licence: str = "not stated"
+    provenance: Provenance = Provenance()
+    weights_sha256: str = ""

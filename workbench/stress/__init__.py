@@ -1,0 +1,1 @@
+"""Floor 2: what changes an exam: attacks and corruptions."""

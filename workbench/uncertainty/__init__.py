@@ -1,0 +1,1 @@
+"""Floor 2: draws, and what reduces them."""
