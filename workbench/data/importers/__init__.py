@@ -1,0 +1,1 @@
+"""From the layouts in which photographs are found to one manifest."""
