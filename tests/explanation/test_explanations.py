@@ -1,0 +1,243 @@
+"""Explanations against their formulas written slowly, on nets small enough to know the answer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from workbench.explanation.checks import LEAST_CHANGE, explain
+from workbench.explanation.grad_cam import grad_cam
+from workbench.explanation.integrated_gradients import blurred_baseline, integrated_gradients
+from workbench.explanation.registry import EXPLANATIONS
+from workbench.explanation.targets import ReferableTarget
+from workbench.models.paired import PairedEyeNet
+from workbench.schema.errors import WorkbenchError
+from workbench.schema.model_card import Architecture
+
+SIDE = 64
+PRESENT = torch.tensor([[True, True], [True, False], [True, True]])
+
+
+def paired(fusion: str, *, mirror_os: bool = False) -> PairedEyeNet:
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        model = PairedEyeNet(Architecture(fusion=fusion, width=0.125, mirror_os=mirror_os))
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.running_mean, 0, 0.1)
+        nn.init.normal_(model.head.weight, 0, 0.6)
+    return model
+
+
+@pytest.fixture
+def exams() -> Tensor:
+    """Three exams: a textured disc on black; the second has no left eye."""
+    generator = torch.Generator().manual_seed(8)
+    coarse = torch.rand((3, 6, 8, 8), generator=generator) * 0.6 + 0.2
+    x = nn.functional.interpolate(coarse, (SIDE, SIDE), mode="bilinear")
+    offset = torch.arange(SIDE) - (SIDE - 1) / 2
+    x = x * ((offset[:, None] ** 2 + offset[None, :] ** 2) < (0.47 * SIDE) ** 2)
+    x[1, 3:] = 0
+    return x
+
+
+class Smooth(nn.Module):
+    """A smooth function of both eyes, cheap to integrate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(2)
+        self.weight = nn.Parameter(torch.randn((10, 6 * 16), generator=generator))
+        self.norm = nn.BatchNorm2d(6)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        pooled = nn.functional.avg_pool2d(
+            self.norm(x * present.repeat_interleave(3, dim=1)[:, :, None, None]), SIDE // 4
+        )
+        return torch.tanh(self.dropout(pooled.flatten(1)) @ self.weight.T).reshape(-1, 2, 5)
+
+
+@pytest.mark.parametrize("eye", [0, 1])
+def test_integrated_gradients_are_the_riemann_sum(eye: int, exams: Tensor) -> None:
+    model, target = Smooth().eval(), ReferableTarget(eye)
+    baseline = blurred_baseline(exams, PRESENT)
+    slow = torch.zeros_like(exams)
+    for step in range(120):
+        point = (baseline + (step + 0.5) / 120 * (exams - baseline)).requires_grad_()
+        (gradient,) = torch.autograd.grad(target(model(point, PRESENT)).sum(), point)
+        slow += gradient * (exams - baseline) / 120
+    fast = integrated_gradients(model, exams, PRESENT, target)
+    assert slow.abs().max() > 1e-5
+    assert torch.allclose(fast, slow, atol=float(slow.abs().max()) * 1e-3)
+
+
+def test_integrated_gradients_add_up(exams: Tensor) -> None:
+    model, target = Smooth().eval(), ReferableTarget(0)
+    maps = integrated_gradients(model, exams, PRESENT, target)
+    with torch.no_grad():
+        change = target(model(exams, PRESENT)) - target(model(blurred_baseline(exams, PRESENT), PRESENT))
+    assert torch.allclose(maps.flatten(1).sum(dim=1), change, atol=1e-4)
+    result = explain(model, exams, PRESENT, method="integrated_gradients", eye=0)
+    assert result.completeness_gap is not None
+    assert result.completeness_gap.max() < 1e-2
+    assert result.withheld == (None, None, None)
+
+
+@pytest.mark.parametrize("scale", ["probability", "log_odds"])
+def test_the_target_is_p_referable(scale: str) -> None:
+    logits = torch.randn(4, 2, 5, generator=torch.Generator().manual_seed(1))
+    p = torch.softmax(logits, dim=-1)[:, 1, 2:].sum(dim=-1)
+    expected = p if scale == "probability" else (p / (1 - p)).log()
+    assert torch.allclose(ReferableTarget(1, scale)(logits), expected, atol=1e-5)
+
+
+def test_the_baseline_has_no_detail_and_the_same_light(exams: Tensor) -> None:
+    spotted = exams.clone()
+    spotted[:, 0:3, 30:33, 30:33] = 0.0  # a dark lesion, as dark as the surround, still inside the disc
+    baseline = blurred_baseline(spotted, PRESENT)
+    dark = (
+        exams.reshape(3, 2, 3, SIDE, SIDE).amax(dim=2, keepdim=True).expand(-1, -1, 3, -1, -1).reshape(exams.shape) == 0
+    )
+    assert torch.equal(baseline[dark], exams[dark]), "outside the disc nothing changes"
+    assert torch.equal(baseline[1, 3:], exams[1, 3:]), "an absent eye stays"
+    assert (baseline[:, :3, 31, 31] > 0.2).all(), "the lesion is gone"
+    assert baseline[0].mean() == pytest.approx(float(exams[0].mean()), rel=0.05)
+    flat = (exams > 0) * 0.5
+    assert torch.allclose(blurred_baseline(flat, PRESENT), flat, atol=1e-5), "the rim is no edge"
+
+
+@pytest.mark.parametrize("fusion", ["late", "single", "early"])
+@pytest.mark.parametrize("eye", [0, 1])
+def test_grad_cam_is_the_closed_form(fusion: str, eye: int, exams: Tensor) -> None:
+    """After a mean pool and a linear head, Grad-CAM's channel weights are the head's own."""
+    model = paired(fusion).eval()
+    target = ReferableTarget(eye)
+    with torch.no_grad():
+        features = model.trunk(model.prepare(exams, PRESENT))
+        p = torch.softmax(model(exams, PRESENT)[:, eye], dim=-1)
+        # d log-odds / d logit: + p(grade | referable) on referable grades, − p(grade | not) on the others
+        slope = torch.cat([-p[:, :2] / p[:, :2].sum(1, True), p[:, 2:] / p[:, 2:].sum(1, True)], dim=1)
+        channels = features.shape[1]
+        weight = model.head.weight.unflatten(0, (-1, 5))
+        maps = torch.zeros(3, 2, *features.shape[2:])
+        for exam in range(3):
+            for shown in (0, 1):
+                if fusion == "early":
+                    row, w = exam, weight[eye]
+                elif fusion == "late":
+                    own = slice(0, channels) if shown == eye else slice(channels, 2 * channels)
+                    row, w = 2 * exam + shown, weight[0][:, own]
+                else:
+                    row, w = 2 * exam + shown, weight[0] * float(shown == eye)
+                maps[exam, shown] = torch.relu(((slope[exam] @ w)[:, None, None] * features[row]).sum(0))
+    maps = maps / (features.shape[2] * features.shape[3])
+    maps[~PRESENT] = 0
+    expected = nn.functional.interpolate(maps, (SIDE, SIDE), mode="bilinear")
+    got = grad_cam(model, exams, PRESENT, target).reshape(3, 2, 3, SIDE, SIDE).sum(dim=2)
+    if fusion == "late":
+        expected[1, 1] = 0
+    assert expected[:, eye].abs().max() > 0
+    assert torch.allclose(got, expected, atol=float(expected.max()) * 1e-4)
+
+
+@pytest.mark.parametrize("fusion", ["late", "single", "early"])
+def test_a_mirrored_left_eye_has_its_map_mirrored_back(fusion: str, exams: Tensor) -> None:
+    mirrored, plain = paired(fusion, mirror_os=True).eval(), paired(fusion).eval()
+    mirrored.load_state_dict(plain.state_dict())
+    turned = torch.cat([exams[:, :3], exams[:, 3:].flip(-1)], dim=1)
+    one = grad_cam(mirrored, exams, PRESENT, ReferableTarget(1))
+    other = grad_cam(plain, turned, PRESENT, ReferableTarget(1))
+    assert torch.allclose(one[:, 3:], other[:, 3:].flip(-1), atol=1e-7)
+    assert torch.allclose(one[:, :3], other[:, :3], atol=1e-7)
+    assert one[0, 3:].any()
+
+
+@pytest.mark.parametrize("method", list(EXPLANATIONS))
+@pytest.mark.parametrize("fusion", ["early", "late"])
+def test_a_map_in_a_batch_is_the_map_alone_and_an_absent_eye_has_none(method: str, fusion: str, exams: Tensor) -> None:
+    model = paired(fusion).eval()
+    options = {"steps": 6} if method == "integrated_gradients" else {}
+    together = EXPLANATIONS[method](model, exams, PRESENT, ReferableTarget(0), **options)
+    assert not together[1, 3:].any()
+    for exam in range(3):
+        one = slice(exam, exam + 1)
+        alone = EXPLANATIONS[method](model, exams[one], PRESENT[one], ReferableTarget(0), **options)
+        assert torch.allclose(alone, together[one], atol=float(together[one].abs().max()) * 1e-3)
+
+
+@pytest.mark.parametrize("method", list(EXPLANATIONS))
+def test_the_model_is_left_as_it_was(method: str, exams: Tensor) -> None:
+    model = paired("late").train()
+    model.head.eval()
+    modes = [module.training for module in model.modules()]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    before = torch.random.get_rng_state()
+    with torch.inference_mode():
+        explain(model, exams.clone(), PRESENT.clone(), method=method, eye=0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert [module.training for module in model.modules()] == modes
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
+
+
+def test_fellow_share_follows_the_fusion(exams: Tensor) -> None:
+    late = explain(paired("late"), exams, PRESENT, method="integrated_gradients", eye=0, steps=4, max_gap=99.0)
+    single = explain(paired("single"), exams, PRESENT, method="integrated_gradients", eye=0, steps=4, max_gap=99.0)
+    assert late.fellow_share is not None
+    assert single.fellow_share is not None
+    assert late.fellow_share[[0, 2]].min() > 0.02
+    assert late.fellow_share[1] == 0, "there is no other eye"
+    assert single.fellow_share.max() == 0
+    assert explain(paired("early"), exams, PRESENT, method="grad_cam", eye=0).fellow_share is None
+    assert torch.equal(late.own_eye, late.maps[:, 0] + late.maps[:, 1] + late.maps[:, 2])
+
+
+def test_maps_that_must_not_be_shown_are_withheld(exams: Tensor) -> None:
+    result = explain(paired("late"), exams, PRESENT, method="grad_cam", eye=1)
+    assert result.withheld[1] == "no photograph of OS"
+    assert not result.maps[1].any()
+    rough = explain(Smooth(), exams, PRESENT, method="integrated_gradients", eye=0, steps=1, max_gap=1e-9)
+    assert all(reason is not None and "completeness gap" in reason for reason in rough.withheld)
+    assert not rough.maps.any()
+    poisoned = Smooth()
+    with torch.no_grad():
+        poisoned.weight[0, 0] = float("nan")
+    broken = explain(poisoned, exams, PRESENT, method="integrated_gradients", eye=0)
+    assert all(reason == "the map holds NaN or infinity" for reason in broken.withheld)
+    assert torch.isfinite(broken.maps).all()
+
+
+def test_more_steps_are_taken_only_where_they_are_needed(monkeypatch: pytest.MonkeyPatch, exams: Tensor) -> None:
+    taken: list[tuple[int, int]] = []
+
+    def watched(model: nn.Module, x: Tensor, present: Tensor, target: ReferableTarget, *, steps: int) -> Tensor:
+        taken.append((len(x), steps))
+        return integrated_gradients(model, x, present, target, steps=steps) * (1 if steps > 8 else wrong[: len(x)])
+
+    wrong = torch.tensor([1.0, 3.0, 1.0])[:, None, None, None]
+    monkeypatch.setitem(EXPLANATIONS, "integrated_gradients", watched)  # type: ignore[arg-type]
+    result = explain(Smooth(), exams, PRESENT, method="integrated_gradients", eye=0)
+    assert taken == [(3, 8), (1, 24)]
+    assert result.withheld == (None, None, None)
+
+
+def test_a_method_that_misses_the_change_is_caught(monkeypatch: pytest.MonkeyPatch, exams: Tensor) -> None:
+    def half(model: nn.Module, x: Tensor, present: Tensor, target: ReferableTarget, *, steps: int) -> Tensor:
+        return integrated_gradients(model, x, present, target, steps=steps) / 2 + 0.01
+
+    monkeypatch.setitem(EXPLANATIONS, "integrated_gradients", half)  # type: ignore[arg-type]
+    result = explain(Smooth(), exams, PRESENT, method="integrated_gradients", eye=0)
+    assert all("completeness gap" in str(reason) for reason in result.withheld)
+    assert LEAST_CHANGE > 0
+
+
+def test_mistakes_are_told(exams: Tensor) -> None:
+    with pytest.raises(WorkbenchError, match="did you mean 'grad_cam'"):
+        explain(paired("late"), exams, PRESENT, method="gradcam", eye=0)
+    with pytest.raises(WorkbenchError, match="this is a Smooth"):
+        explain(Smooth(), exams, PRESENT, method="grad_cam", eye=0)
+    with pytest.raises(WorkbenchError, match="steps is 0"):
+        explain(Smooth(), exams, PRESENT, method="integrated_gradients", eye=0, steps=0)

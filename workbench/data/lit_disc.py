@@ -1,0 +1,32 @@
+"""Where prepared pixels show an eye."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32
+
+DARK: Final = 8 / 255
+"""A photograph whose bright pixels are below this shows nothing."""
+
+GLOW: Final = 0.1
+"""Stray light and codec noise around the disc stay below this share of the photograph's bright pixels."""
+
+
+def lit_disc(image: Float32[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "height width"]:
+    """Return the convex hull of what is lit: a disc, its caps perhaps cut off; ``image`` in [0, 1].
+
+    The hull holds what is dark inside the disc; specks outside are opened away first.
+    """
+    brightness = image.max(axis=2)
+    lit = (brightness > max(DARK, GLOW * float(np.percentile(brightness, 90)))).astype(np.uint8)
+    speck = 2 * (image.shape[1] // 64) + 1
+    opened = cv2.morphologyEx(lit, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (speck, speck)))
+    points = cv2.findNonZero(opened)
+    hull = np.zeros_like(lit)
+    if points is not None:
+        cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
+    # The drawn polygon may cover unlit pixels along its border; inside, dark ones belong to the eye.
+    return (cv2.erode(hull, np.ones((3, 3), np.uint8)) | (hull & lit)).astype(bool)

@@ -1,0 +1,65 @@
+"""Every stress by its name, and a stress bound to its strength."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from workbench.schema.errors import WorkbenchError
+from workbench.schema.specs import StressSpec
+from workbench.stress.attacks import ATTACKS
+from workbench.stress.corruptions import CORRUPTIONS
+
+STRESSES: Final[Mapping[str, Callable[..., Tensor]]] = {**ATTACKS, **CORRUPTIONS}
+
+Stress = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, Sequence[torch.Generator]], Tensor]
+"""``(model, x, y, generators) -> x'``; ``model`` is ``x -> logits`` with ``present`` bound."""
+
+_BOUND: Final = {"degrade", "levels", "severity", "epsilon", "eyes", "threshold"}
+
+
+def bind(spec: StressSpec, *, threshold: float = 0.5) -> Stress:
+    """Return the stress that ``spec`` describes.
+
+    Args:
+        spec: its name, strength, eyes and options (keyword arguments of the function).
+        threshold: P(referable) from which the model calls an exam referable; an attack aims at it.
+
+    Raises:
+        WorkbenchError: an unknown name or option (names the nearest valid one), a severity that is not one of 0 to 5.
+    """
+    if spec.name not in STRESSES:
+        raise WorkbenchError(f"unknown stress {spec.name!r}", _nearest(spec.name, STRESSES))
+    stress = STRESSES[spec.name]
+    _check_options(spec, stress)
+    if spec.name in ATTACKS:
+        return partial(stress, epsilon=spec.strength, threshold=threshold, eyes=spec.eyes, **spec.options)
+    if spec.strength not in range(6):
+        raise WorkbenchError(f"{spec.name}: severity is {spec.strength:g}", "it must be a whole number from 0 to 5")
+    return partial(stress, severity=spec.strength, eyes=spec.eyes, **spec.options)
+
+
+def _check_options(spec: StressSpec, stress: Callable[..., Tensor]) -> None:
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(stress).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in _BOUND
+    }
+    for option, value in spec.options.items():
+        if option not in defaults:
+            raise WorkbenchError(f"the stress {spec.name!r} has no option {option!r}", _nearest(option, defaults))
+        wanted = int if isinstance(defaults[option], int) else (int, float)
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            remedy = "it must be a whole number" if wanted is int else "it must be a number"
+            raise WorkbenchError(f"{spec.name}: {option} is {value!r}", remedy)
+
+
+def _nearest(given: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.0)
+    return f"did you mean {near[0]!r}?" if near else "it takes no option; remove it"
