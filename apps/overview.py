@@ -1,0 +1,68 @@
+"""The run at a glance: the three rates under every condition, and the report's plots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from workbench.report import charts
+from workbench.report.figures import Figures
+from workbench.report.headline import conditions, headline
+from workbench.report.words import full_words
+from workbench.review.desk import Desk
+from workbench.review.markup import answer_box, rates_table
+from workbench.schema.errors import WorkbenchError
+from workbench.schema.words import percent
+
+PLOTS = {
+    "The three rates under every condition": charts.three_rates_chart,
+    "Reliability of P(referable)": charts.reliability_chart,
+    "Error against the strength of each stress": charts.stress_chart,
+    "What the model keeps, if it refers the exams that it is least sure of": charts.referral_chart,
+}
+
+
+@st.cache_resource(max_entries=4, show_spinner="Drawing the run")  # type: ignore[untyped-decorator]
+def content(run_id: str, _desk: Desk) -> tuple[str, tuple[str, ...], str, dict[str, Any]]:  # noqa: ARG001
+    """Return the answer, the sentences that it stands on, the table of rates and the plots, made once per run."""
+    run = _desk.run
+    found = conditions(run, Figures(run))
+    top = headline(run, found)
+    lines = [
+        (one.words, str(one.exams), full_words(one.error), full_words(one.referral), full_words(one.silent))
+        for one in found
+    ]
+    drawn = {title: make(run, dark=True) for title, make in PLOTS.items()}
+    return top.answer, top.sentences, rates_table(lines), drawn
+
+
+def show(desk: Desk) -> None:
+    """Show the page."""
+    manifest = desk.run.manifest
+    st.subheader("When the model is wrong, does it know?", anchor=False)
+    try:
+        answer, sentences, table, drawn = content(desk.run_id, desk)
+    except WorkbenchError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    st.html(answer_box(answer, sentences))
+    st.text(
+        f"Model {manifest.model.name} on {manifest.exams} exams of {manifest.dataset} ({manifest.split} split), "
+        f"{manifest.draws} draws per exam, referral budget {percent(manifest.policy.referral_budget)}."
+    )
+    st.html(table)
+    st.caption(
+        "Error: called differently from the true referable status. Silent failure: wrong and not referred to a human. "
+        "In brackets the 95 % interval, clustered by patient. The cut-off is fixed on the clean exams."
+    )
+    columns = st.columns([1.35, 1], gap="large")
+    for place, (title, chart) in enumerate(drawn.items()):
+        with columns[place] if place < len(columns) else st.container():
+            st.markdown(f"**{title}**")
+            st.altair_chart(chart, theme=None, width="content")
+    if not (desk.run.folder / "report.html").exists():
+        st.info("The full report, with worst cases and all items, is one command away: workbench report RUN")
+
+
+show(st.session_state["desk"])

@@ -1,0 +1,237 @@
+"""The app in a real Chromium: what a reader does, and what must never happen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from workbench.audit import layout
+from workbench.audit.results import open_run
+from workbench.review.desk import Desk
+
+pytestmark = pytest.mark.browser
+
+PATIENCE = 120_000
+"""Milliseconds: a bound for a busy machine, not a measurement."""
+PAYLOAD = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>[x](javascript:window.hacked=1)'
+
+
+@pytest.fixture(scope="module")
+def folder(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run with a hostile patient's name."""
+    copy = Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("browser") / "run"))
+    eyes = open_run(copy).eyes()
+    eyes.loc[eyes["exam_id"] == "exam-006", "patient_id"] = PAYLOAD
+    layout.write_table(layout.exams_path(copy), eyes, layout.EXAMS_SCHEMA)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def address(serve: Callable[[Path], str], folder: Path) -> str:
+    return serve(folder)
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    context = chromium.new_context(viewport={"width": 1366, "height": 768})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.faults, page.hosts, page.pictures = [], set(), []
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.on("dialog", lambda dialog: page.faults.append(f"dialog: {dialog.message}"))
+    page.on("request", lambda request: _note(page, request.url, request.resource_type))
+    yield page
+    context.close()
+
+
+def _note(page: Any, url: str, kind: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https", "ws", "wss"):
+        page.hosts.add(parts.hostname)
+        if kind == "image" and not parts.path.endswith(("favicon.png", ".svg", ".ico")):
+            page.pictures.append(url)
+
+
+def open_exam(page: Any, address: str, folder: Path, exam_id: str) -> None:
+    desk = Desk(folder)
+    page.goto(f"{address}/exam?exam={desk.token(exam_id)}")
+    desk.close()
+    page.locator(f'.viewer[data-ready="{exam_id}"]').wait_for()
+
+
+def transforms(page: Any) -> list[str]:
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    stages = page.locator(".pane .stage")
+    return [stages.nth(place).get_attribute("data-transform") for place in range(stages.count())]
+
+
+def pixels(page: Any, canvas: str, eye: str = "OD") -> list[int]:
+    """Return the RGBA of the canvas' every 400th pixel."""
+    found = page.locator(f'.pane[data-eye="{eye}"] canvas.{canvas}').evaluate(
+        """(canvas) => {
+            const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+            const some = [];
+            for (let at = 0; at < all.length; at += 1600) some.push(all[at], all[at + 1], all[at + 2], all[at + 3]);
+            return some;
+        }"""
+    )
+    return list(found)
+
+
+def shot(page: Any, name: str) -> None:
+    """Keep a screenshot where WORKBENCH_SCREENSHOTS names a folder, to be looked at."""
+    if folder := os.environ.get("WORKBENCH_SCREENSHOTS"):
+        page.wait_for_timeout(500)
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def test_from_the_worklist_to_a_saved_read_that_outlives_a_reload(page: Any, address: str, folder: Path) -> None:
+    page.goto(address)
+    page.get_by_role("button", name="Read next").click()
+    page.locator('.viewer[data-ready="exam-001"]').wait_for()
+    assert "Left eye (OS) missing" in page.locator(".chip.alert").first.inner_text()
+    page.get_by_role("button", name="Next", exact=True).click()
+    page.locator('.viewer[data-ready="exam-002"]').wait_for()
+
+    open_exam(page, address, folder, "exam-000")
+    desk = Desk(folder)
+    answers = {eye: case.answer for eye, case in desk.case("exam-000").eyes.items()}
+    groups = page.get_by_test_id("stButtonGroup")
+    for place, eye in enumerate(("OD", "OS")):
+        groups.nth(place).get_by_text(str(answers[eye].icdr_grade), exact=True).click()  # type: ignore[union-attr]
+        page.get_by_text("you agree with the model").nth(place).wait_for()
+    page.get_by_text("Not saved yet").wait_for()
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("Saved 2").wait_for()
+    shot(page, "saved")
+    with sqlite3.connect(folder / "reviews.sqlite") as database:
+        rows = database.execute("SELECT eye, icdr_grade, reader FROM reads WHERE exam_id = 'exam-000' ORDER BY eye")
+        stored = list(rows)
+    database.close()
+    assert stored == [(eye, answers[eye].icdr_grade, "Dr Browser") for eye in ("OD", "OS")]  # type: ignore[union-attr]
+    desk.close()
+
+    page.reload()
+    page.locator('.viewer[data-ready="exam-000"]').wait_for()
+    page.get_by_text("Saved 2").wait_for()
+    assert page.get_by_text("you agree with the model").count() == 2
+    assert page.faults == []
+
+
+def test_both_eyes_zoom_and_pan_together_without_asking_the_server(page: Any, address: str, folder: Path) -> None:
+    sent: list[object] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
+    open_exam(page, address, folder, "exam-000")
+    right, left = (page.locator(f'.pane[data-eye="{eye}"] .stage') for eye in ("OD", "OS"))
+    assert right.bounding_box()["x"] < left.bounding_box()["x"]
+    page.wait_for_timeout(1000)
+    before, at_rest = len(sent), transforms(page)
+    assert at_rest[0] == at_rest[1]
+
+    box = right.bounding_box()
+    x, y = box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.4
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -600)
+    zoomed = transforms(page)
+    assert zoomed[0] == zoomed[1] != at_rest[0]
+    side, offset, _ = map(float, zoomed[0].split())
+    rest_side, rest_offset, _ = map(float, at_rest[0].split())
+    under = box["width"] * 0.3
+    assert (under - offset) / side == pytest.approx((under - rest_offset) / rest_side, abs=0.005)
+
+    page.mouse.down()
+    page.mouse.move(x - 60, y + 30, steps=4)
+    page.mouse.up()
+    panned = transforms(page)
+    assert panned[0] == panned[1] != zoomed[0]
+    assert float(panned[0].split()[1]) == pytest.approx(offset - 60, abs=1)
+    page.keyboard.press("ArrowRight")
+    assert transforms(page)[0] == transforms(page)[1] != panned[0]
+
+    page.locator("[data-set=contrast]").fill("180")
+    page.locator("[data-set=brightness]").fill("130")
+    transforms(page)
+    look = right.locator("canvas.photograph").evaluate("(canvas) => canvas.style.filter")
+    assert look == "contrast(180%) brightness(130%)"
+    left.dblclick()
+    assert transforms(page) == at_rest
+    page.wait_for_timeout(500)
+    assert len(sent) == before
+    assert page.faults == []
+
+
+def test_the_map_is_off_at_first_and_red_free_is_the_green_channel(page: Any, address: str, folder: Path) -> None:
+    open_exam(page, address, folder, "exam-000")
+    overlay = page.locator('.pane[data-eye="OD"] canvas.overlay')
+    assert overlay.evaluate("(canvas) => canvas.style.opacity") == "0"
+    assert not any(pixels(page, "overlay"))
+    assert page.locator(".legend").is_hidden()
+    colour = pixels(page, "photograph")
+    page.get_by_role("button", name="Heat map").click()
+    page.wait_for_function("() => true")
+    for _ in range(100):
+        if any(pixels(page, "overlay")):
+            break
+        page.wait_for_timeout(50)
+    assert any(pixels(page, "overlay"))
+    assert overlay.evaluate("(canvas) => canvas.style.opacity") == "0.7"
+    page.keyboard.press("[")
+    transforms(page)
+    assert overlay.evaluate("(canvas) => canvas.style.opacity") == "0.6"
+    assert page.locator(".legend").is_visible()
+    shot(page, "heat_map")
+    page.get_by_role("button", name="Heat map").click()
+    page.keyboard.press("g")
+    transforms(page)
+    grey = pixels(page, "photograph")
+    assert grey[0::4] == grey[1::4] == grey[2::4]
+    assert colour[0::4] != colour[1::4]
+    assert max(abs(a - b) for a, b in zip(grey[1::4], colour[1::4], strict=True)) <= 2
+    shot(page, "red_free")
+    assert not any(pixels(page, "overlay"))
+    assert page.faults == []
+
+
+def test_another_exam_is_first_seen_clean_and_a_withheld_map_says_why(page: Any, address: str, folder: Path) -> None:
+    open_exam(page, address, folder, "exam-004")
+    page.keyboard.press("m")
+    corner = page.locator('.pane[data-eye="OD"] .corner')
+    page.wait_for_function("(node) => node.textContent.includes('Map withheld')", arg=corner.element_handle())
+    assert "miss the logit" in corner.inner_text()
+    page.get_by_role("button", name="Previous").click()
+    page.locator('.viewer[data-ready]:not([data-ready="exam-004"])').wait_for()
+    assert page.locator("[data-act=map]").get_attribute("aria-pressed") == "false"
+    assert page.locator('.pane[data-eye="OS"] canvas.overlay').evaluate("(canvas) => canvas.style.opacity") == "0"
+
+
+def test_a_hostile_name_is_shown_letter_by_letter(page: Any, address: str, folder: Path) -> None:
+    open_exam(page, address, folder, "exam-006")
+    assert page.locator(".who h2").inner_text() == PAYLOAD
+    page.get_by_role("button", name="Worklist", exact=True).click()
+    page.get_by_role("button", name="Read next").wait_for()
+    page.wait_for_timeout(1000)
+    assert page.evaluate("() => window.hacked") is None
+    assert page.faults == []
+
+
+def test_no_page_asks_another_host_and_no_photograph_has_an_address(page: Any, address: str, folder: Path) -> None:
+    page.goto(address)
+    page.get_by_role("button", name="Read next").wait_for()
+    shot(page, "worklist")
+    open_exam(page, address, folder, "exam-000")
+    shot(page, "exam")
+    page.get_by_role("link", name="Run overview").click()
+    page.get_by_text("Silent failure", exact=True).first.wait_for()
+    page.wait_for_timeout(3000)
+    shot(page, "overview")
+    assert page.hosts == {"127.0.0.1"}
+    assert page.pictures == []
+    assert "exam-000" not in page.url
+    assert page.faults == []

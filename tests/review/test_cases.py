@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from workbench.audit import layout
+from workbench.audit.results import Run, open_run
+from workbench.review.cases import CaseBook, EyeCase, eyes_disagree, stress_summary
+from workbench.review.desk import UNGRADABLE, Desk, agreement_of, eyes_to_read, what_is_missing
+from workbench.review.markup import chips, heading, stress_table
+from workbench.review.pictures import Originals, eye_picture, largest_of, map_picture
+from workbench.review.viewer import viewer_data
+from workbench.review.worklist import make_worklist
+from workbench.schema.errors import WorkbenchError
+from workbench.schema.files import sha256_file
+from workbench.schema.manifest import write_manifest
+
+PAYLOADS = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "<svg/onload=alert(1)>",
+    "[a](javascript:alert(1)) **bold** :red[x] $x^2$",
+    "\u202egnp.exe",
+    "{{7*7}} `code` &amp;",
+)
+
+
+@pytest.fixture(scope="module")
+def run(finished_run: Path) -> Run:
+    return open_run(finished_run)
+
+
+def words_of(run: Run, exam_id: str) -> list[str]:
+    return [flag.words for flag in CaseBook(run).case(exam_id).flags]
+
+
+def test_the_answer_is_that_of_the_run_with_its_spread_over_the_draws(run: Run) -> None:
+    case = CaseBook(run).case("exam-006")
+    answers = run.eye_answers()
+    row = answers[
+        (answers["measurement"] == "clean") & (answers["exam_id"] == "exam-006") & (answers["eye"] == "OS")
+    ].iloc[0]
+    answer = case.eyes["OS"].answer
+    assert answer is not None
+    assert answer.icdr_grade == row["grade_predicted"]
+    assert answer.probabilities == pytest.approx([row[f"p{grade}"] for grade in range(5)])
+    draws = run.draws("clean", "exam-006")
+    assert draws is not None
+    referable = draws[:, 1, 2:].sum(axis=1)
+    assert (answer.p_referable_low, answer.p_referable_high) == pytest.approx(np.percentile(referable, [5, 95]))
+    assert answer.p_referable_low <= answer.p_referable <= answer.p_referable_high
+    assert answer.called_referable == (answer.p_referable >= 0.5)
+
+
+def test_the_truth_changes_nothing_that_a_reader_sees(run_copy: Path) -> None:
+    run = open_run(run_copy)
+    before = CaseBook(run).case("exam-006"), list(make_worklist(run)["exam_id"])
+    eyes, decisions = run.eyes(), run.decisions()
+    eyes["icdr_grade"] = 4 - eyes["icdr_grade"]
+    for column in ("referable", "wrong", "silent_failure"):
+        decisions[column] = ~decisions[column]
+    layout.write_table(layout.exams_path(run_copy), eyes, layout.EXAMS_SCHEMA)
+    layout.write_table(layout.analysis_path(run_copy, "decisions"), decisions, layout.DECISIONS_SCHEMA)
+    assert (CaseBook(run).case("exam-006"), list(make_worklist(run)["exam_id"])) == before
+
+
+def test_flags_name_the_missing_eye_the_ungradable_one_and_the_withheld_map(run: Run) -> None:
+    assert "Left eye (OS) missing: no photograph" in words_of(run, "exam-001")
+    assert "Right eye (OD) ungradable: no disc" in words_of(run, "exam-002")
+    assert any(words.startswith("Referred to a human: incomplete") for words in words_of(run, "exam-001"))
+    assert any("Map withheld, OD, integrated gradients: the attributions miss" in w for w in words_of(run, "exam-004"))
+    case = CaseBook(run).case("exam-001")
+    assert case.eyes["OS"].answer is None
+    assert case.eyes["OD"].answer is not None
+    assert eyes_to_read(case) == ("OD",)
+    assert eyes_to_read(CaseBook(run).case("exam-002")) == ("OD", "OS")
+
+
+@pytest.mark.parametrize(
+    ("grades", "called", "expected"),
+    [((0, 0), (0, 0), False), ((0, 1), (0, 0), False), ((1, 2), (0, 1), True), ((2, 4), (1, 1), True)],
+)
+def test_eyes_disagree_when_called_differently_or_two_grades_apart(
+    grades: tuple[int, int], called: tuple[int, int], expected: bool
+) -> None:
+    assert eyes_disagree(np.array([grades]), np.array([called], dtype=bool))[0] == expected
+
+
+def test_every_stress_of_the_run_has_its_outcome_and_the_summary_counts_them(run: Run) -> None:
+    decisions = run.decisions()
+    case = CaseBook(run).case("exam-011")
+    assert [outcome.measurement for outcome in case.stresses] == [
+        measurement.id for measurement in run.manifest.measurements if measurement.stress
+    ]
+    clean = decisions[(decisions["exam_id"] == "exam-011") & (decisions["measurement"] == "clean")].iloc[0]
+    for outcome in case.stresses:
+        row = decisions[(decisions["exam_id"] == "exam-011") & (decisions["measurement"] == outcome.measurement)]
+        assert outcome.flipped == (row.iloc[0]["called_referable"] != clean["called_referable"])
+        assert outcome.referred == row.iloc[0]["referred"]
+    flipped = sum(outcome.flipped for outcome in case.stresses)
+    assert flipped > 0
+    assert f"flipped under {flipped} of 6 stresses" in stress_summary(case)
+    table = stress_table(case)
+    assert table.count("flipped to") == flipped
+    assert table.count("unnoticed") == sum(outcome.silent for outcome in case.stresses)
+
+
+def test_an_exam_that_failed_under_a_stress_says_no_answer(run: Run) -> None:
+    case = CaseBook(run).case("exam-005")
+    failed = [outcome for outcome in case.stresses if outcome.measurement == "pgd@2"]
+    assert all(outcome.called_referable is None and not outcome.flipped for outcome in failed)
+
+
+def test_an_unknown_exam_is_one_line(run: Run) -> None:
+    with pytest.raises(WorkbenchError, match="no exam 'x'"):
+        CaseBook(run).case("x")
+
+
+def test_od_stands_first_and_maps_lie_on_what_the_model_saw(run: Run) -> None:
+    data = viewer_data(run, Originals(None), CaseBook(run).case("exam-006"))
+    assert [eye["eye"] for eye in data["eyes"]] == ["OD", "OS"]
+    assert data["eyes"][0]["crop"] == [0.0, 0.0, 64.0]
+    assert set(data["maps"]) == {"integrated_gradients", "grad_cam"}
+    png = Image.open(io.BytesIO(base64.b64decode(data["maps"]["grad_cam"]["OD"])))
+    assert (png.size, png.mode) == ((64, 64), "L")
+    assert json.loads(json.dumps(data)) == data
+    withheld = viewer_data(run, Originals(None), CaseBook(run).case("exam-004"))
+    assert "OD" not in withheld["maps"]["integrated_gradients"]
+    assert "miss the logit" in withheld["withheld"]["OD"]["integrated_gradients"]
+
+
+def test_a_map_of_zeros_is_no_evidence_and_the_extremes_are_clipped() -> None:
+    zeros = np.zeros((4, 4), np.float32)
+    grey = np.asarray(Image.open(io.BytesIO(map_picture(zeros, largest_of([zeros])).png)))
+    assert (grey == 128).all()
+    ramp = np.array([[-9.0, -1.0, 0.0, 0.5, 1.0, 9.0]], np.float32)
+    grey = np.asarray(Image.open(io.BytesIO(map_picture(ramp, 1.0).png)))
+    assert grey.tolist() == [[1, 1, 128, 192, 255, 255]]
+
+
+def original(tmp_path: Path, size: tuple[int, int]) -> tuple[Path, str]:
+    picture = Image.new("RGB", size, (200, 90, 40))
+    exif = Image.Exif()
+    exif[0x010E] = "PATIENT-NAME-CANARY"
+    path = tmp_path / "photo.jpeg"
+    picture.save(path, exif=exif, comment=b"PATIENT-NAME-CANARY")
+    return path, sha256_file(path)
+
+
+def manifest_of(tmp_path: Path, path: Path, sha256: str) -> Path:
+    row = {"patient_id": "p", "exam_id": "e", "eye": "OD", "image_path": str(path), "sha256": sha256, "split": "test"}
+    write_manifest(pd.DataFrame([row]), tmp_path / "manifest.csv")
+    return tmp_path
+
+
+def eye_case(sha256: str, size: tuple[int, int], crop: tuple[float, float, float]) -> EyeCase:
+    return EyeCase("OD", "ok", "", sha256, crop, size, None)
+
+
+def test_an_original_is_shown_scaled_with_its_crop_and_without_its_metadata(run: Run, tmp_path: Path) -> None:
+    path, sha256 = original(tmp_path, (4000, 3000))
+    originals = Originals(manifest_of(tmp_path, path, sha256))
+    picture = eye_picture(run, originals, "exam-006", eye_case(sha256, (4000, 3000), (500.0, -10.0, 3020.0)))
+    assert picture is not None
+    assert picture.original
+    assert max(picture.width, picture.height) <= 2048
+    scale = picture.width / 4000
+    assert picture.crop == pytest.approx((500 * scale, -10 * scale, 3020 * scale))
+    assert b"CANARY" in path.read_bytes()
+    assert b"CANARY" not in picture.jpeg
+    assert Image.open(io.BytesIO(picture.jpeg)).getexif() == {}
+
+
+def test_a_changed_a_gone_or_a_differently_sized_original_is_not_shown(run: Run, tmp_path: Path) -> None:
+    path, sha256 = original(tmp_path, (300, 200))
+    originals = Originals(manifest_of(tmp_path, path, sha256))
+    other_size = eye_picture(run, originals, "exam-006", eye_case(sha256, (999, 200), (0.0, 0.0, 200.0)))
+    assert other_size is not None
+    assert not other_size.original
+    path.write_bytes(path.read_bytes() + b" ")
+    changed = eye_picture(run, originals, "exam-006", eye_case(sha256, (300, 200), (0.0, 0.0, 200.0)))
+    assert changed is not None
+    assert not changed.original
+    path.unlink()
+    assert originals.path(sha256) is None
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_markup_shows_text_from_data_literally(run: Run, payload: str) -> None:
+    from dataclasses import replace
+
+    from workbench.review.cases import Flag
+
+    case = replace(CaseBook(run).case("exam-006"), patient_id=payload, exam_id=payload, about=payload)
+    for markup in (heading(case), chips([Flag("alert", payload)])):
+        assert "<script" not in markup
+        assert "<img" not in markup
+        assert "<svg" not in markup
+        assert "<bdi>" in markup
+
+
+def test_a_save_needs_a_name_every_grade_and_a_reason_where_it_differs(run: Run) -> None:
+    case = CaseBook(run).case("exam-006")
+    models = {eye: case.eyes[eye].answer.icdr_grade for eye in ("OD", "OS")}  # type: ignore[union-attr]
+    agreed = {eye: {"grade": grade} for eye, grade in models.items()}
+    assert what_is_missing(case, "Dr A", agreed) == []
+    assert what_is_missing(case, " ", agreed) == ["your name is not set"]
+    assert what_is_missing(case, "Dr A", {"OD": agreed["OD"]}) == ["OS has no grade"]
+    differs = {**agreed, "OS": {"grade": UNGRADABLE}}
+    assert what_is_missing(case, "Dr A", differs) == ["OS differs from the model without a reason"]
+    assert agreement_of(case, "OS", UNGRADABLE) == "disagree"
+    assert agreement_of(CaseBook(run).case("exam-002"), "OD", 3) is None
+
+
+def test_the_desk_saves_what_was_seen_and_answers_a_token_only_for_its_own_exams(run_copy: Path) -> None:
+    desk = Desk(run_copy)
+    case = desk.case("exam-002")
+    left = case.eyes["OS"].answer
+    assert left is not None
+    drafts = {"OD": {"grade": UNGRADABLE, "note": " blurred "}, "OS": {"grade": left.icdr_grade}}
+    right_row, left_row = desk.save(case, "Dr A", "key-of-the-draft", drafts)
+    assert (right_row.gradable, right_row.agreement, right_row.note) == (False, None, "blurred")
+    assert (left_row.agreement, left_row.icdr_grade) == ("agree", left.icdr_grade)
+    assert left_row.model_answer["p_referable"] == left.p_referable
+    assert left_row.image_sha256 == case.eyes["OS"].sha256
+    assert desk.worklist("Dr A").set_index("exam_id").loc["exam-002", "decided"]
+    assert not desk.worklist("Dr B")["decided"].any()
+    token = desk.token("exam-002")
+    assert "exam" not in token
+    assert desk.exam_of(token) == "exam-002"
+    assert desk.exam_of("exam-002") is None
+    desk.close()

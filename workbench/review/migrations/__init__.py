@@ -1,0 +1,1 @@
+"""Alembic's steps from an empty file to today's tables; shipped in the package, applied when a store is opened."""

@@ -1,0 +1,1 @@
+"""One module per step, numbered; a released step is never edited."""
