@@ -1,0 +1,182 @@
+"""A model cut at its first dropout: what stands before runs once, what stands after runs once per draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
+from torch.utils import _pytree as pytree
+
+from workbench.uncertainty.seeded_dropout import CHANNELWISE, DROPOUT_MODULES, ELEMENTWISE, dropout_probability
+
+
+class SplitError(Exception):
+    """The model cannot be cut; the message says why."""
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """What the deterministic part hands over for a batch of exams.
+
+    Attributes:
+        values: of each node that the stochastic part reads.
+        outlines: every node's value with tensors on the meta device: sizes without contents.
+    """
+
+    values: dict[fx.Node, Any]
+    outlines: dict[fx.Node, Any]
+
+
+class _Root(nn.Module):
+    """Holds the model, so that tracing leaves no attribute of its own on it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Any, present: Any) -> Any:
+        return self.model(x, present)
+
+
+class WholePasses:
+    """The same two halves where there is no cut: nothing runs once, everything runs per draw."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def trunk(self, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"]) -> tuple[Tensor, Tensor]:
+        """Return the exams as they are."""
+        return x, present
+
+    def tail(self, frontier: tuple[Tensor, Tensor], count: int) -> Float[Tensor, "batch 2 grade"]:
+        """Return the logits of ``count`` draws × exams, draw-major."""
+        x, present = frontier
+        logits: Tensor = self.model(x.repeat(count, 1, 1, 1), present.repeat(count, 1))
+        return logits
+
+
+class Split:
+    """The traced model in two halves; parameters and modules stay the model's own.
+
+    Attributes:
+        site: the name of the first dropout.
+
+    Raises:
+        SplitError: tracing failed, or found no dropout before the output.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        root = _Root(model)
+        try:
+            self.graph = fx.Tracer().trace(root)
+        except Exception as error:
+            raise SplitError(f"not traceable: {type(error).__name__}: {_first_line(error)}") from error
+        self._interpreter = fx.Interpreter(root, garbage_collect_values=False, graph=self.graph)
+        nodes = list(self.graph.nodes)
+        sites = [node for node in nodes if _is_stochastic(node, root)]
+        tail = _downstream(nodes, sites)
+        if nodes[-1] not in tail:
+            raise SplitError("the trace shows no dropout before the output")
+        self.site = str(sites[0].target).removeprefix("model.") if sites[0].op == "call_module" else sites[0].name
+        self._from_input = _downstream(nodes, [node for node in nodes if node.op == "placeholder"])
+        self._trunk = [node for node in nodes if node not in tail]
+        self._tail = [node for node in nodes if node in tail]
+        self._crossing = {node for node in self._trunk if any(user in tail for user in node.users)}
+        self._frees = _last_uses(self._trunk, keep=self._crossing), _last_uses(self._tail, keep=set())
+
+    def trunk(self, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"]) -> Frontier:
+        """Return what stands before the first dropout, computed once."""
+        values: dict[fx.Node, Any] = {}
+        outlines: dict[fx.Node, Any] = {}
+        given = iter((x, present))
+        for node in self._trunk:
+            values[node] = next(given) if node.op == "placeholder" else self._value(node, values)
+            outlines[node] = pytree.tree_map_only(Tensor, lambda tensor: tensor.to("meta"), values[node])
+            for done in self._frees[0].get(node, ()):
+                del values[done]
+        return Frontier({node: values[node] for node in self._crossing}, outlines)
+
+    def tail(self, frontier: Frontier, count: int) -> Float[Tensor, "batch 2 grade"]:
+        """Return the logits of ``count`` draws × exams, draw-major."""
+        values = {node: self._times(node, value, frontier, count) for node, value in frontier.values.items()}
+        for node in self._tail:
+            values[node] = self._value(node, values)
+            for done in self._frees[1].get(node, ()):
+                values.pop(done, None)
+        logits: Tensor = values[self._tail[-1]]
+        return logits
+
+    def _value(self, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        self._interpreter.env = values
+        return self._interpreter.run_node(node)
+
+    def _times(self, node: fx.Node, value: Any, frontier: Frontier, count: int) -> Any:
+        """Return a value for ``count`` copies of the batch: tensors repeated, sizes computed again."""
+        if node not in self._from_input:
+            return value
+        if _holds_tensors(value):
+            return pytree.tree_map_only(Tensor, lambda tensor: _repeat(tensor, count), value)
+        return self._resized(node, frontier.outlines, count)
+
+    def _resized(self, node: fx.Node, outlines: dict[fx.Node, Any], count: int) -> Any:
+        value = outlines[node]
+        if node not in self._from_input:
+            return value
+        if _holds_tensors(value):
+            return pytree.tree_map_only(Tensor, lambda tensor: _repeat(tensor, count), value)
+        args, kwargs = map_arg((node.args, node.kwargs), lambda other: self._resized(other, outlines, count))
+        return getattr(self._interpreter, node.op)(node.target, args, kwargs)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:120]
+
+
+def _is_stochastic(node: fx.Node, root: nn.Module) -> bool:
+    if node.op == "call_module":
+        return any(is_active(module) for module in root.get_submodule(str(node.target)).modules())
+    is_dropout = node.op == "call_function" and (node.target in ELEMENTWISE or node.target in CHANNELWISE)
+    return is_dropout and dropout_probability(node.args, node.kwargs) > 0
+
+
+def is_active(module: nn.Module) -> bool:
+    """Return whether this very module is a dropout that drops anything."""
+    return isinstance(module, DROPOUT_MODULES) and module.p > 0
+
+
+def _downstream(nodes: list[fx.Node], sources: list[fx.Node]) -> set[fx.Node]:
+    """Return the sources and every node that depends on one."""
+    found = set(sources)
+    for node in nodes:
+        if any(source in found for source in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _last_uses(nodes: list[fx.Node], keep: set[fx.Node]) -> dict[fx.Node, list[fx.Node]]:
+    """Return, for each node, the values that nobody reads after it."""
+    last = {source: node for node in nodes for source in node.all_input_nodes if source not in keep}
+    frees: dict[fx.Node, list[fx.Node]] = {}
+    for source, node in last.items():
+        frees.setdefault(node, []).append(source)
+    return frees
+
+
+def _holds_tensors(value: Any) -> bool:
+    return any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(value))
+
+
+def _repeat(tensor: Tensor, count: int) -> Tensor:
+    """Return ``count`` copies along the batch (a copy even for one: the tail may work in place)."""
+    if not tensor.dim():
+        return tensor
+    layout = torch.channels_last if _is_channels_last(tensor) else torch.contiguous_format
+    return tensor.repeat(count, *[1] * (tensor.dim() - 1)).contiguous(memory_format=layout)
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
