@@ -15,3 +15,7 @@ class WorkbenchError(Exception):
         super().__init__(f"{what} — {remedy}")
         self.what = what
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type[WorkbenchError], tuple[str, str]]:
+        # An exception is rebuilt from its one message; a worker process must be able to send this one home.
+        return type(self), (self.what, self.remedy)

@@ -34,6 +34,12 @@ class Architecture(Config):
     mirror_os: bool = Field(
         False, description="mirror the left eye: aligns the anatomy; unmirrored aligns the sensor"
     )
+    local_average: float = Field(
+        0.0,
+        ge=0,
+        description="standard deviation, pixels, of the local average colour that is subtracted instead of the mean; "
+        "inside the model, so that stresses and maps stay in the photograph's pixels (after Graham 2015); 0: the mean",
+    )
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
 

@@ -20,7 +20,7 @@ class PreprocessSpec(Config):
 
 
 class StressSpec(Config):
-    """One stress at one strength. ``name`` is a key of `workbench.stress.STRESSES`."""
+    """One stress at one strength. ``name`` is a key of `workbench.stress.registry.STRESSES`."""
 
     name: str
     strength: float = Field(ge=0, description="attacks: epsilon in 1/255 of the pixel range; corruptions: severity 1 to 5")

@@ -1,0 +1,9 @@
+import pickle
+
+from workbench.schema.errors import WorkbenchError
+
+
+def test_an_error_of_a_worker_process_comes_home_whole():
+    error = pickle.loads(pickle.dumps(WorkbenchError("epsilon is -1", "give 0 or more")))
+    assert str(error) == "epsilon is -1 — give 0 or more"
+    assert (error.what, error.remedy) == ("epsilon is -1", "give 0 or more")

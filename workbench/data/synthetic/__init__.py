@@ -1,0 +1,1 @@
+"""The synthetic cohort: seeded photographs of both eyes, with their lesions, their faults and their grades."""
