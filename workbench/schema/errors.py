@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class WorkbenchError(Exception):
     """A mistake in a file, a flag or a folder, told in one line with its remedy.
@@ -16,6 +18,12 @@ class WorkbenchError(Exception):
         self.what = what
         self.remedy = remedy
 
-    def __reduce__(self) -> tuple[type[WorkbenchError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         # An exception is rebuilt from its one message; a worker process must be able to send this one home.
-        return type(self), (self.what, self.remedy)
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[WorkbenchError], args: tuple[str, ...], state: dict[str, Any]) -> WorkbenchError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error

@@ -1,0 +1,89 @@
+"""The training's whole configuration: one YAML file states it, any field can be overridden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from workbench.schema.config import Config
+from workbench.schema.model_card import Architecture
+from workbench.schema.specs import PreprocessSpec
+
+
+class DataSection(Config):
+    """Which photographs."""
+
+    manifest: Path = Field(description="manifest.csv, or the folder that holds it")
+    cache: Path | None = Field(None, description="prepared pixels; null: 'cache' beside the manifest")
+    limit: int | None = Field(None, ge=1, description="at most this many training exams, always the same ones")
+    allow_conflicts: bool = Field(
+        False, description="train although an image stands twice or a patient is in two splits; it is recorded"
+    )
+
+
+class AugmentSection(Config):
+    """Random views of the training exams; none of them turns a right eye into a left one without saying so."""
+
+    geometry: Literal["per_eye", "per_exam"] = Field(
+        "per_eye", description="per_exam moves both eyes alike: what is locked to the sensor stays aligned"
+    )
+    rotation_degrees: float = Field(20.0, ge=0, le=60, description="beyond 90 the optic disc would change its side")
+    scale: float = Field(0.1, ge=0, lt=0.5)
+    shift: float = Field(0.03, ge=0, le=0.25, description="share of the side")
+    vertical_flip: bool = Field(True, description="of each eye; the optic disc stays on its side")
+    exchange_eyes: bool = Field(
+        True, description="mirror both eyes left to right and exchange them: OD becomes OS, with its grade"
+    )
+    brightness: float = Field(0.08, ge=0, le=0.5, description="added, per colour")
+    contrast: float = Field(0.3, ge=0, lt=1, description="multiplied, all colours alike")
+    colour: float = Field(0.1, ge=0, lt=1, description="multiplied, per colour")
+
+
+class LossSection(Config):
+    """What is minimised; absent and ungraded eyes never count."""
+
+    class_weight_power: float = Field(0.5, ge=0, le=1, description="grades weigh (1 / frequency) to this power")
+    label_smoothing: float = Field(0.05, ge=0, lt=1)
+    referable_weight: float = Field(1.0, ge=0, description="of the cross-entropy of referable against not")
+    ordinal_weight: float = Field(0.0, ge=0, description="of the ranked probability score, which knows the order")
+
+
+class TrainSection(Config):
+    """How it is minimised."""
+
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(32, ge=1, description="exams")
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(2e-3, gt=0, description="at the end of the warm-up; then a half cosine down to zero")
+    weight_decay: float = Field(0.05, ge=0, description="not on biases and normalisations")
+    warmup: float = Field(0.2, ge=0, lt=1, description="share of all steps")
+    gradient_clip: float | None = Field(5.0, gt=0, description="largest norm of the gradient")
+    class_balance: float = Field(
+        0.0, ge=0, le=1, description="draw exams by (1 / frequency of the worse grade) to this power; 0: each once"
+    )
+    eye_dropout: float = Field(0.05, ge=0, lt=1, description="share of complete exams that lose one eye at random")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="of the running average of the weights; 0: none")
+    patience: int | None = Field(None, ge=1, description="stop after this many epochs without a better validation")
+    max_minutes: float | None = Field(None, gt=0, description="stop before the epoch that would exceed this")
+    checkpoint_minutes: float = Field(2.0, ge=0, description="beside each epoch's end; 0: after every step")
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1, description="null: one per core")
+    init_from: Path | None = Field(None, description="folder of a model whose weights are the start, where they fit")
+
+
+class TrainConfig(Config):
+    """Everything that decides the weights."""
+
+    name: str = Field("model", description="stands in model.json")
+    out: Path = Field(Path("runs/model"), description="folder of the model; a second call continues there")
+    licence: str = Field("not stated", description="of the weights")
+    data: DataSection
+    preprocess: PreprocessSpec = PreprocessSpec()
+    model: Architecture = Architecture()
+    augment: AugmentSection = AugmentSection()
+    loss: LossSection = LossSection()
+    train: TrainSection = TrainSection()
