@@ -31,9 +31,7 @@ class Architecture(Config):
         lt=1,
         description="the trunk's own: DenseNet's in its last block, EfficientNet's stochastic depth; a ResNet has none",
     )
-    mirror_os: bool = Field(
-        False, description="mirror the left eye: aligns the anatomy; unmirrored aligns the sensor"
-    )
+    mirror_os: bool = Field(False, description="mirror the left eye: aligns the anatomy; unmirrored aligns the sensor")
     local_average: float = Field(
         0.0,
         ge=0,

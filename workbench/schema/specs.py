@@ -23,7 +23,9 @@ class StressSpec(Config):
     """One stress at one strength. ``name`` is a key of `workbench.stress.registry.STRESSES`."""
 
     name: str
-    strength: float = Field(ge=0, description="attacks: epsilon in 1/255 of the pixel range; corruptions: severity 1 to 5")
+    strength: float = Field(
+        ge=0, description="attacks: epsilon in 1/255 of the pixel range; corruptions: severity 1 to 5"
+    )
     eyes: Literal["both", "OD", "OS"] = "both"
     options: dict[str, float | int | bool | str] = Field(default_factory=dict, description="keyword arguments")
 

@@ -1,0 +1,155 @@
+"""From parts to decisions and rows: the second half of an audit, made again at any time. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Int
+
+from workbench.audit import layout
+from workbench.audit.figures import Answered, figures
+from workbench.audit.layout import AnalysisSummary, MeasurementSpec
+from workbench.audit.plan import units_of
+from workbench.audit.results import Run, checks_of_part, draws_of_rows, open_run
+from workbench.schema.errors import WorkbenchError
+from workbench.schema.files import write_json
+from workbench.schema.grades import UNGRADED
+from workbench.schema.progress import track
+from workbench.uncertainty import decisions
+
+
+def analyse(folder: Path, *, resamples: int = 1000) -> Run:
+    """Reduce a run's draws to answers, decisions and rows, write them, and return the finished run.
+
+    The cut-off of the uncertainty score is fixed on the clean exams; every stress is judged by the same one.
+
+    Args:
+        folder: the run's, with every part in it.
+        resamples: of the patient-clustered bootstrap behind each interval.
+
+    Raises:
+        WorkbenchError: a part is missing or damaged, or there is no clean measurement.
+    """
+    run = Run(folder, layout.read_manifest(folder))
+    drawn = [measurement for measurement in run.manifest.measurements if measurement.kind == "draws"]
+    if not drawn or drawn[0].id != layout.CLEAN:
+        raise WorkbenchError(f"the run at {folder} has no clean measurement", "audit again into an empty folder")
+    eyes = run.eyes()
+    cutoff: float | None = None
+    clean: Answered | None = None
+    rows, tables, answers = [], [], []
+    for measurement in track(drawn, "analysing", total=len(drawn)):
+        answered = _answered(run, eyes, measurement)
+        cutoff = _cutoff(run, answered) if cutoff is None else cutoff
+        answered = _decide(run, answered, cutoff)
+        clean = clean or answered
+        rows.append(figures(run.manifest, answered, clean, resamples=resamples))
+        tables.append(answered.decisions)
+        answers.append(answered.eyes)
+    _write(folder, pd.concat(rows), pd.concat(tables), pd.concat(answers))
+    _write_summary(run, cutoff, resamples)
+    return open_run(folder)
+
+
+def _answered(run: Run, eyes: pd.DataFrame, measurement: MeasurementSpec) -> Answered:
+    """Return what was answered under one measurement, read part by part: draws are never held all at once."""
+    pieces: list[dict[str, np.ndarray]] = []
+    checks: list[pd.DataFrame] = []
+    exam_ids: list[str] = []
+    for unit, part in _parts(run, measurement):
+        if measurement.stress is not None:
+            checks.append(checks_of_part(part, measurement.id))
+        exam_ids.extend(unit)
+        drawn = draws_of_rows(part, run.manifest.draws, len(run.manifest.model.classes))
+        present = _flags(eyes, unit, "ok")
+        policy, threshold = run.manifest.policy, run.manifest.referable_threshold
+        pieces.append(decisions.eye_answers(drawn, present, policy, threshold))
+    table = eyes[eyes["exam_id"].isin(exam_ids)].reset_index(drop=True)
+    return Answered(
+        measurement=measurement,
+        table=table,
+        present=_flags(table, exam_ids, "ok"),
+        photographed=_flags(table, exam_ids, "ok", "ungradable"),
+        grade=_grades(table),
+        answers={name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]},
+        checks=pd.concat(checks, ignore_index=True) if checks else None,
+        decisions=pd.DataFrame(),
+        eyes=pd.DataFrame(),
+    )
+
+
+def _parts(run: Run, measurement: MeasurementSpec) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
+    for unit in units_of(run.manifest, run.exam_ids, measurement):
+        yield unit.exam_ids, run.part(measurement.id, unit.chunk)
+
+
+def _flags(eyes: pd.DataFrame, exam_ids: tuple[str, ...] | list[str], *statuses: str) -> Bool[np.ndarray, "exam 2"]:
+    chosen = eyes[eyes["exam_id"].isin(list(exam_ids))]
+    return chosen["status"].isin(statuses).to_numpy(dtype=bool).reshape(-1, 2)
+
+
+def _grades(table: pd.DataFrame) -> Int[np.ndarray, "exam 2"]:
+    return table["icdr_grade"].fillna(UNGRADED).to_numpy(dtype=np.int64).reshape(-1, 2)
+
+
+def _cutoff(run: Run, clean: Answered) -> float:
+    return decisions.clean_cutoff(clean.answers, clean.present, run.manifest.policy)
+
+
+def _decide(run: Run, answered: Answered, cutoff: float) -> Answered:
+    """Return ``answered`` with its decisions and its table of eyes."""
+    table = decisions.exam_decisions(
+        answered.answers,
+        answered.present,
+        answered.grade,
+        run.manifest.policy,
+        threshold=run.manifest.referable_threshold,
+        cutoff=cutoff,
+        photographed=answered.photographed,
+    )
+    per_exam = answered.table.iloc[::2].reset_index(drop=True)
+    unsure = (table["score"] > cutoff).to_numpy(dtype=bool)
+    incomplete = table["incomplete"].to_numpy(dtype=bool) & run.manifest.policy.refer_incomplete
+    table = table.assign(
+        measurement=answered.measurement.id,
+        exam_id=per_exam["exam_id"],
+        patient_id=per_exam["patient_id"],
+        referred_why=_why(unsure, incomplete),
+    )
+    eyes = decisions.eye_table(answered.answers)
+    eyes["exam_id"] = per_exam["exam_id"].to_numpy()[eyes["exam"]]
+    eyes["icdr_grade"] = answered.table["icdr_grade"].to_numpy()
+    eyes["measurement"] = answered.measurement.id
+    measured = eyes["p_referable"].notna()
+    for grade in range(5):
+        if f"p{grade}" not in eyes:
+            eyes[f"p{grade}"] = np.nan
+    return answered.decided(table[layout.DECISIONS_SCHEMA.names], eyes.loc[measured, layout.EYES_SCHEMA.names])
+
+
+def _why(unsure: Bool[np.ndarray, " exam"], incomplete: Bool[np.ndarray, " exam"]) -> list[str | None]:
+    words = {(True, True): "unsure, incomplete", (True, False): "unsure", (False, True): "incomplete"}
+    return [words.get((bool(one), bool(other))) for one, other in zip(unsure, incomplete, strict=True)]
+
+
+def _write(folder: Path, rows: pd.DataFrame, tables: pd.DataFrame, answers: pd.DataFrame) -> None:
+    layout.write_table(layout.analysis_path(folder, "eyes"), answers, layout.EYES_SCHEMA)
+    layout.write_table(layout.analysis_path(folder, "decisions"), tables, layout.DECISIONS_SCHEMA)
+    layout.write_table(layout.analysis_path(folder, "rows"), rows, layout.ROWS_SCHEMA)
+
+
+def _write_summary(run: Run, cutoff: float | None, resamples: int) -> None:
+    counts = {"done": 0, "failed": 0, "skipped": 0}
+    for measurement in run.manifest.measurements:
+        for _, part in _parts(run, measurement):
+            for status, count in part["status"].value_counts().items():
+                counts[str(status)] += int(count)
+    finite = cutoff is not None and bool(np.isfinite(cutoff))
+    reason = None if finite else "no exam is left to rank: every one is incomplete, or the budget is already spent"
+    summary = AnalysisSummary(
+        score_cutoff=cutoff if finite else None, score_cutoff_reason=reason, resamples=resamples, **counts
+    )
+    write_json(layout.summary_path(run.folder), summary.model_dump())

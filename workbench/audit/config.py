@@ -1,0 +1,120 @@
+"""What an audit does, stated by one YAML file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from workbench.schema.config import Config, load_config
+from workbench.schema.specs import PolicySpec, StressSpec
+
+SAMPLE = 64
+"""Exams for what is slow: attacks and maps. The same ones for each."""
+
+
+class AuditData(Config):
+    """Which exams are audited."""
+
+    manifest: Path = Field(description="manifest.csv, or the folder that holds it")
+    split: str | None = Field(default="test", description="train, validation or test; null: every exam")
+    limit: int | None = Field(default=None, ge=1, description="at most this many exams, chosen by hash")
+    cache: Path | None = Field(default=None, description="prepared pixels; null: 'cache' beside the manifest")
+
+    @property
+    def cache_folder(self) -> Path:
+        """Return where prepared pixels are kept."""
+        if self.cache is not None:
+            return self.cache
+        folder = self.manifest if self.manifest.is_dir() else self.manifest.parent
+        return folder / "cache"
+
+
+class StressLadder(Config):
+    """One stress at several strengths, on all exams or on a sample drawn by hash."""
+
+    name: str
+    strengths: tuple[float, ...] = Field(min_length=1)
+    eyes: Literal["both", "OD", "OS"] = "both"
+    exams: int | None = Field(default=None, ge=1, description="null: every exam")
+    options: dict[str, float | int | bool | str] = Field(default_factory=dict)
+
+    def specs(self) -> tuple[StressSpec, ...]:
+        """Return one stress per strength."""
+        return tuple(
+            StressSpec(name=self.name, strength=strength, eyes=self.eyes, options=self.options)
+            for strength in self.strengths
+        )
+
+
+class ExplanationPlan(Config):
+    """Which maps are made, and for how many exams."""
+
+    methods: tuple[str, ...] = ("integrated_gradients", "grad_cam")
+    exams: int | None = Field(default=SAMPLE, ge=1, description="a sample drawn by hash; null: every exam")
+
+
+EPSILONS = (0.5, 1.0, 2.0)
+SEVERITIES = (1.0, 3.0, 5.0)
+DEFAULT_STRESSES = (
+    StressLadder(name="fgsm", strengths=EPSILONS, exams=SAMPLE),
+    StressLadder(name="pgd", strengths=EPSILONS, exams=SAMPLE),
+    *(
+        StressLadder(name=name, strengths=SEVERITIES)
+        for name in ("noise", "defocus", "underexposure", "overexposure", "jpeg")
+    ),
+)
+
+
+class AuditConfig(Config):
+    """The content of ``configs/audit/*.yaml``."""
+
+    model: Path = Field(description="the model's folder: weights.safetensors and model.json")
+    data: AuditData
+    out: Path | None = Field(
+        default=None, description="the run's folder; null: runs/<model>-<split> in the working folder"
+    )
+    draws: int = Field(default=30, ge=2, description="T, the number of MC-dropout draws")
+    stresses: tuple[StressLadder, ...] = DEFAULT_STRESSES
+    explanations: ExplanationPlan = Field(default_factory=ExplanationPlan)
+    policy: PolicySpec = Field(default_factory=lambda: PolicySpec.model_validate({}))
+    seed: int = 0
+    batch_size: int = Field(default=16, ge=1, description="exams per unit of work; part of the plan, for equal bytes")
+    workers: int | None = Field(default=None, ge=1, description="processes; null: one per core, at most 8")
+    threads: int = Field(default=1, ge=1, description="of each worker; part of the plan, for equal bytes")
+    memory_mib: int = Field(default=512, ge=16, description="bound on the draws held at once")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_policy(cls, values: Any) -> Any:
+        """Let ``policy`` name a file such as configs/policy/default.yaml."""
+        if isinstance(values, dict) and isinstance(values.get("policy"), str):
+            return {**values, "policy": load_config(PolicySpec, Path(values["policy"]))}
+        return values
+
+    @model_validator(mode="after")
+    def _refuse_twice(self) -> AuditConfig:
+        names = [spec.measurement_id for ladder in self.stresses for spec in ladder.specs()]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"the stress {sorted(twice)[0]} is listed twice")
+        return self
+
+    @property
+    def processes(self) -> int:
+        """Return how many processes measure."""
+        return self.workers or min(os.cpu_count() or 1, 8)
+
+    def out_folder(self) -> Path:
+        """Return the run's folder."""
+        return self.out or Path("runs") / f"{self.model.resolve().name}-{self.data.split or 'all'}"
+
+    def for_the_record(self) -> dict[str, Any]:
+        """Return what the results depend on: no path (hashes stand for them), no number of workers."""
+        values = self.model_dump(mode="json", exclude={"model", "out", "workers", "precision"})
+        for path in ("manifest", "cache"):
+            del values["data"][path]
+        return values

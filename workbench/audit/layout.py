@@ -1,0 +1,342 @@
+"""The run folder: what lies where, and the exact columns of every table in it. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float
+from pydantic import BaseModel, ValidationError
+
+from workbench.schema.config import Config
+from workbench.schema.errors import WorkbenchError
+from workbench.schema.files import atomic_path, write_text
+from workbench.schema.model_card import ModelCard
+from workbench.schema.specs import PolicySpec, StressSpec
+
+FORMAT_VERSION: Final = 1
+CLEAN: Final = "clean"
+"""The measurement without a stress; the cut-off is fixed on it."""
+PHOTOGRAPHS: Final = "photographs"
+
+Status = Literal["done", "failed", "skipped"]
+
+EXAMS_SCHEMA: Final = pa.schema(
+    [
+        ("exam_id", pa.string()),
+        ("patient_id", pa.string()),
+        ("eye", pa.string()),
+        ("status", pa.string()),  # ok | missing | ungradable
+        ("reason", pa.string()),
+        ("sha256", pa.string()),
+        ("pixels_sha256", pa.string()),  # what the model was given: a changed photograph shows here
+        ("icdr_grade", pa.int64()),
+        ("dme", pa.int64()),
+        ("gradable", pa.bool_()),
+        ("quality", pa.string()),
+        ("camera", pa.string()),
+        ("site", pa.string()),
+        ("age", pa.float64()),
+        ("sex", pa.string()),
+        ("split", pa.string()),
+        ("dataset", pa.string()),
+        ("dataset_version", pa.string()),
+        ("label_source", pa.string()),
+        ("label_level", pa.string()),
+        ("crop_x", pa.float64()),
+        ("crop_y", pa.float64()),
+        ("crop_side", pa.float64()),
+        ("photo_width", pa.int64()),
+        ("photo_height", pa.int64()),
+    ]
+)
+"""`exams.parquet`: two rows per exam, OD then OS. No path and no name of a file: a run may be passed on."""
+
+_ROW_OF_A_PART: Final = [
+    ("exam_id", pa.string()),
+    ("eye", pa.string()),
+    ("status", pa.string()),  # done | failed | skipped
+    ("reason", pa.string()),
+]
+DRAWS_SCHEMA: Final = pa.schema(
+    [
+        *_ROW_OF_A_PART,
+        ("seed", pa.int64()),
+        ("probabilities", pa.list_(pa.float32())),  # draw-major: draws × grades
+        ("linf", pa.float64()),  # the largest change of a pixel of this eye, in the pixel range [0, 1]
+        ("within_budget", pa.bool_()),
+        ("in_box", pa.bool_()),
+        ("flipped", pa.bool_()),
+        ("survives_8bit", pa.bool_()),
+        ("notes", pa.string()),
+    ]
+)
+MAPS_SCHEMA: Final = pa.schema(
+    [
+        *_ROW_OF_A_PART,
+        ("height", pa.int64()),
+        ("width", pa.int64()),
+        ("scale", pa.float64()),  # the map is values × scale: float16 alone would lose small attributions
+        ("values", pa.binary()),  # little-endian float16, row-major
+        ("withheld", pa.string()),
+        ("completeness_gap", pa.float64()),
+        ("fellow_share", pa.float64()),
+    ]
+)
+PHOTOGRAPHS_SCHEMA: Final = pa.schema([*_ROW_OF_A_PART, ("jpeg", pa.binary())])
+PART_SCHEMAS: Final = {"draws": DRAWS_SCHEMA, "maps": MAPS_SCHEMA, "photographs": PHOTOGRAPHS_SCHEMA}
+
+ROWS_SCHEMA: Final = pa.schema(
+    [
+        ("name", pa.string()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("n", pa.int64()),
+        ("clusters", pa.int64()),
+        ("measurement", pa.string()),
+        ("stress", pa.string()),
+        ("strength", pa.float64()),
+        ("subgroup", pa.string()),  # all | camera=… | site=… | sex=… | age=… | quality=… | grade=…
+        ("at", pa.float64()),  # the point of a curve: retained share, grade, bin; else null
+        ("seed", pa.int64()),
+        ("model_hash", pa.string()),
+        ("manifest_hash", pa.string()),
+        ("workbench_version", pa.string()),
+        ("reason", pa.string()),  # why there is no value
+    ]
+)
+DECISIONS_SCHEMA: Final = pa.schema(
+    [
+        ("measurement", pa.string()),
+        ("exam_id", pa.string()),
+        ("patient_id", pa.string()),
+        ("referable", pa.bool_()),
+        ("p_referable", pa.float64()),
+        ("called_referable", pa.bool_()),
+        ("score", pa.float64()),
+        ("referred", pa.bool_()),
+        ("referred_why", pa.string()),
+        ("wrong", pa.bool_()),
+        ("silent_failure", pa.bool_()),
+    ]
+)
+EYES_SCHEMA: Final = pa.schema(
+    [
+        ("measurement", pa.string()),
+        ("exam_id", pa.string()),
+        ("eye", pa.string()),
+        ("icdr_grade", pa.int64()),
+        ("grade_predicted", pa.int64()),
+        ("p_referable", pa.float64()),
+        ("p_referable_sd", pa.float64()),
+        ("predictive_entropy", pa.float64()),
+        ("mutual_information", pa.float64()),
+        ("margin", pa.float64()),
+        *[(f"p{grade}", pa.float64()) for grade in range(5)],
+    ]
+)
+
+
+ROW_NAMES: Final[dict[str, str]] = {
+    "error_rate": "exams called differently from their true referable status",
+    "referral_rate": "exams handed to a human",
+    "silent_failure_rate": "exams that are wrong and not referred",
+    "auc_referable_exam": "area under the ROC curve of P(referable), per exam",
+    "auc_referable_eye": "area under the ROC curve of P(referable), per eye",
+    "quadratic_weighted_kappa": "agreement on the ICDR grade, per eye",
+    "accuracy": "ICDR grade exactly right, per eye",
+    "sensitivity": "referable exams called referable, at the model's threshold",
+    "specificity": "non-referable exams called so, at the model's threshold",
+    "expected_calibration_error": "of P(referable), per eye",
+    "brier": "mean squared error of P(referable), per eye",
+    "recall_of_grade": "eyes of the grade `at` that are given it",
+    "error_rate_at_retained": "error rate of the share `at` of exams the model is surest of",
+    "auc_at_retained": "AUC (exam) of the share `at` of exams the model is surest of",
+    "error_rate_change": "error rate under the stress minus that of the same exams clean",
+    "silent_failure_rate_change": "silent failure rate under the stress minus that of the same exams clean",
+    "auc_referable_exam_change": "AUC (exam) under the stress minus that of the same exams clean",
+    "flipped_share": "exams whose call the stress changed, as the framework saw it",
+    "within_budget_share": "exams whose every pixel stayed within the budget",
+    "survives_8bit_share": "flipped exams that stay flipped when stored as an 8-bit picture",
+    "ungradable_rate": "eyes with a photograph in which no answer was possible (measurement: clean)",
+    "missing_rate": "eyes without a photograph (measurement: clean)",
+}
+"""Every `name` of a row and what it says. The first three are the headline, given for every measurement."""
+
+
+class MeasurementSpec(Config):
+    """One thing that is measured on the exams, or on a stated sample of them."""
+
+    id: str
+    kind: Literal["draws", "maps", "photographs"]
+    stress: StressSpec | None = None
+    method: str | None = None
+    exams: int | None = None
+    """How many exams, drawn by hash (see `plan.sample`); None: all."""
+
+
+class Environment(Config):
+    """Where and how the numbers were made; a resume on another is refused where it would change them."""
+
+    python: str
+    torch: str
+    numpy: str
+    system: str
+    processor: str
+    threads: int
+    precision: str
+    draws_how: str
+
+
+class RunManifest(Config):
+    """The content of ``run.json``: everything that made the run, and what is planned in it."""
+
+    format_version: int = FORMAT_VERSION
+    run_id: str
+    created: str
+    workbench_version: str
+    model: ModelCard
+    model_hash: str
+    dataset: str
+    split: str
+    exams: int
+    manifest_hash: str
+    exams_hash: str
+    config: dict[str, Any]
+    policy: PolicySpec
+    referable_threshold: float
+    seed: int
+    draws: int
+    chunk: int
+    measurements: tuple[MeasurementSpec, ...]
+    environment: Environment
+    plan_hash: str
+
+    def measurement(self, measurement_id: str) -> MeasurementSpec:
+        """Return the measurement of that name.
+
+        Raises:
+            WorkbenchError: the run has none of that name.
+        """
+        for measurement in self.measurements:
+            if measurement.id == measurement_id:
+                return measurement
+        known = ", ".join(measurement.id for measurement in self.measurements)
+        raise WorkbenchError(f"run {self.run_id} has no measurement {measurement_id!r}", f"it has {known}")
+
+
+class AnalysisSummary(BaseModel):
+    """The content of ``analysis/summary.json``: what was fixed on the clean exams, and the count of what ran."""
+
+    score_cutoff: float | None
+    score_cutoff_reason: str | None = None
+    resamples: int
+    done: int
+    failed: int
+    skipped: int
+
+
+def manifest_path(folder: Path) -> Path:
+    """Return where ``run.json`` lies."""
+    return folder / "run.json"
+
+
+def exams_path(folder: Path) -> Path:
+    """Return where the table of eyes lies."""
+    return folder / "exams.parquet"
+
+
+def part_path(folder: Path, measurement_id: str, chunk: int) -> Path:
+    """Return where the part of a measurement's chunk lies."""
+    return folder / "parts" / measurement_id / f"{chunk:05d}.parquet"
+
+
+def analysis_path(folder: Path, table: Literal["rows", "decisions", "eyes"]) -> Path:
+    """Return where a table of the analysis lies."""
+    return folder / "analysis" / f"{table}.parquet"
+
+
+def summary_path(folder: Path) -> Path:
+    """Return where the analysis' summary lies; it is written last, so its presence means a whole analysis."""
+    return folder / "analysis" / "summary.json"
+
+
+def write_manifest(folder: Path, manifest: RunManifest) -> None:
+    """Write ``run.json`` atomically."""
+    write_text(manifest_path(folder), manifest.model_dump_json(indent=2) + "\n")
+
+
+def read_manifest(folder: Path) -> RunManifest:
+    """Read ``run.json``.
+
+    Raises:
+        WorkbenchError: it is missing, is no run's, or was written by a newer version.
+    """
+    path = manifest_path(folder)
+    try:
+        return RunManifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WorkbenchError(f"no run at {folder} (run.json is missing)", "make one with 'workbench audit'") from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        line = str(error).splitlines()[0]
+        raise WorkbenchError(f"{path} is damaged: {line}", "audit again into an empty folder") from None
+
+
+def table_of(rows: Sequence[dict[str, Any]] | pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    """Return ``rows`` with exactly the columns of ``schema`` and no metadata, so that equal rows are equal bytes."""
+    if isinstance(rows, pd.DataFrame):
+        table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
+        return table.replace_schema_metadata(None)
+    return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]] | pd.DataFrame, schema: pa.Schema) -> None:
+    """Write a Parquet file atomically; its bytes depend on the rows alone."""
+    table = table_of(rows, schema)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", store_schema=False)
+
+
+def read_table(path: Path, schema: pa.Schema, *, exam_id: str | None = None) -> pd.DataFrame:
+    """Read a table of a run, or the rows of one exam; nullable integers and booleans stay nullable.
+
+    Raises:
+        WorkbenchError: the file is missing, cut or damaged.
+    """
+    filters = [("exam_id", "==", exam_id)] if exam_id is not None else None
+    try:
+        table = pq.read_table(path, schema=schema, filters=filters, partitioning=None)
+    except FileNotFoundError:
+        raise WorkbenchError(f"{path} is missing", "run the same audit command again: it makes only that") from None
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise WorkbenchError(f"{path} is damaged: {line}", "delete it and run the same audit command again") from None
+    return table.to_pandas(types_mapper=_NULLABLE.get)
+
+
+def pack_map(values: Float[np.ndarray, "height width"]) -> dict[str, Any]:
+    """Return a map as the columns of `MAPS_SCHEMA`: float16 of its share of the largest value, and that value."""
+    height, width = values.shape
+    scale = float(np.abs(values).max()) or 1.0
+    packed = (values / scale).astype("<f2").tobytes()
+    return {"height": height, "width": width, "scale": scale, "values": packed}
+
+
+def unpack_map(row: Mapping[str, Any]) -> Float[np.ndarray, "height width"] | None:
+    """Return the map of a row of `MAPS_SCHEMA`, or None where it holds none."""
+    if row["values"] is None:
+        return None
+    flat = np.frombuffer(row["values"], dtype="<f2").astype(np.float32) * np.float32(row["scale"])
+    return flat.reshape(int(row["height"]), int(row["width"]))
+
+
+_NULLABLE: Final = {
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+}

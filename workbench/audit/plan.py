@@ -1,0 +1,51 @@
+"""What is to be measured on which exams: pending work is the plan minus the parts on disk. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.audit.layout import MeasurementSpec, RunManifest, part_path
+from workbench.schema.seeds import seed_for
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One measurement on one chunk of exams; it becomes one Parquet part."""
+
+    measurement: MeasurementSpec
+    chunk: int
+    exam_ids: tuple[str, ...]
+
+
+def sample(exam_ids: Sequence[str], count: int | None, seed: int) -> list[str]:
+    """Return ``count`` exams in their own order, drawn by a hash of seed and exam.
+
+    The order of drawing is the same for every measurement, so a smaller sample lies within a larger one, and
+    whether an exam is drawn does not depend on how the model answered it.
+    """
+    if count is None or count >= len(exam_ids):
+        return list(exam_ids)
+    drawn = set(sorted(exam_ids, key=lambda exam_id: seed_for(seed, exam_id, "sample"))[:count])
+    return [exam_id for exam_id in exam_ids if exam_id in drawn]
+
+
+def units_of(manifest: RunManifest, exam_ids: Sequence[str], measurement: MeasurementSpec) -> list[Unit]:
+    """Return the units of one measurement, in the order of the exams."""
+    chosen = sample(exam_ids, measurement.exams, manifest.seed)
+    starts = range(0, len(chosen), manifest.chunk)
+    return [
+        Unit(measurement, index, tuple(chosen[start : start + manifest.chunk])) for index, start in enumerate(starts)
+    ]
+
+
+def all_units(manifest: RunManifest, exam_ids: Sequence[str]) -> list[Unit]:
+    """Return every unit of the run, measurement by measurement."""
+    return [unit for measurement in manifest.measurements for unit in units_of(manifest, exam_ids, measurement)]
+
+
+def pending_units(folder: Path, manifest: RunManifest, exam_ids: Sequence[str]) -> list[Unit]:
+    """Return the units whose part is not on disk."""
+    planned = all_units(manifest, exam_ids)
+    return [unit for unit in planned if not part_path(folder, unit.measurement.id, unit.chunk).exists()]

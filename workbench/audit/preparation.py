@@ -1,0 +1,220 @@
+"""What must stand before the first unit: model, exams and plan, and that a resumed run is still the same run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import workbench
+from workbench.audit import layout
+from workbench.audit.config import AuditConfig
+from workbench.audit.layout import Environment, MeasurementSpec, RunManifest
+from workbench.audit.results import maps_id
+from workbench.audit.units import Bench
+from workbench.data.exams import Exams, open_exams
+from workbench.explanation.registry import EXPLANATIONS
+from workbench.models.checkpoint import load_model, model_hash
+from workbench.schema.errors import WorkbenchError
+from workbench.schema.files import canonical_hash, sha256_file
+from workbench.schema.manifest import manifest_hash, read_manifest
+from workbench.schema.model_card import ModelCard
+from workbench.stress.registry import bind
+from workbench.uncertainty.decisions import referable_threshold
+from workbench.uncertainty.mc_dropout import StochasticPredictor
+
+
+def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
+    """Return the model and the exams of an audit, the model's card and the manifest.
+
+    Raises:
+        WorkbenchError: no such model or manifest, a model without dropout, NaN weights, nothing to audit.
+    """
+    torch.set_num_threads(config.threads)
+    model, card = load_model(config.model)
+    predictor = StochasticPredictor(model, precision=config.precision, memory_mib=config.memory_mib)
+    manifest = read_manifest(config.data.manifest)
+    exams = open_exams(
+        manifest, card.preprocess, cache=config.data.cache_folder, split=config.data.split, limit=config.data.limit
+    )
+    # One draw of nothing settles how draws are made (the predictor tries its split at the first use of a size).
+    size = card.preprocess.size
+    predictor.draws(torch.zeros(1, 6, size, size), torch.ones(1, 2, dtype=torch.bool), draws=1, seeds=[0])
+    threshold = referable_threshold(config.policy, card.referable_threshold)
+    return Bench(model, predictor, exams, config.draws, threshold, config.seed), card, manifest
+
+
+def measurements_of(config: AuditConfig) -> tuple[MeasurementSpec, ...]:
+    """Return every measurement of an audit: clean first, then each stress, the maps, the photographs.
+
+    Raises:
+        WorkbenchError: an unknown stress or explanation, an unknown option, a strength out of range.
+    """
+    planned = [MeasurementSpec(id=layout.CLEAN, kind="draws")]
+    for ladder in config.stresses:
+        for spec in ladder.specs():
+            bind(spec)
+            planned.append(MeasurementSpec(id=spec.measurement_id, kind="draws", stress=spec, exams=ladder.exams))
+    for method in config.explanations.methods:
+        if method not in EXPLANATIONS:
+            raise WorkbenchError(f"unknown explanation {method!r}", f"it must be one of {', '.join(EXPLANATIONS)}")
+        planned.append(MeasurementSpec(id=maps_id(method), kind="maps", method=method, exams=config.explanations.exams))
+    return (*planned, MeasurementSpec(id=layout.PHOTOGRAPHS, kind="photographs"))
+
+
+def table_of_eyes(exams: Exams) -> pd.DataFrame:
+    """Return the run's table of eyes: what the exams say, and the hash of the very pixels the model is given.
+
+    Raises:
+        WorkbenchError: a photograph on disk is no longer the one of the manifest.
+    """
+    _refuse_changed_photographs(exams.eyes)
+    eyes = exams.eyes.drop(columns=["image_path"])
+    eyes["pixels_sha256"] = list(_pixel_hashes(exams))
+    return eyes.reindex(columns=layout.EXAMS_SCHEMA.names)
+
+
+def _pixel_hashes(exams: Exams) -> Iterator[str | None]:
+    for index in range(len(exams)):
+        for eye in (exams.pixels(index, "OD"), exams.pixels(index, "OS")):
+            yield None if eye is None else hashlib.sha256(eye.tobytes()).hexdigest()
+
+
+def _refuse_changed_photographs(eyes: pd.DataFrame) -> None:
+    shown = eyes[(eyes["status"] == "ok") & eyes["image_path"].notna()]
+    with ThreadPoolExecutor() as pool:
+        for row, digest in zip(shown.itertuples(), pool.map(_digest, shown["image_path"]), strict=True):
+            if digest not in (None, row.sha256):
+                raise WorkbenchError(
+                    f"the photograph {row.eye} of exam {row.exam_id} is not the one of the manifest "
+                    f"(sha256 {str(digest)[:12]}…, not {str(row.sha256)[:12]}…)",
+                    "restore it, or import the photographs again",
+                )
+
+
+def _digest(path: str) -> str | None:
+    try:
+        return sha256_file(Path(path))
+    except OSError:
+        return None  # the prepared pixels are in the cache; they are hashed by themselves
+
+
+def describe(
+    config: AuditConfig, bench: Bench, card: ModelCard, manifest: pd.DataFrame, eyes: pd.DataFrame
+) -> RunManifest:
+    """Return what ``run.json`` says: everything that makes the run, and its plan."""
+    values: dict[str, Any] = {
+        "workbench_version": workbench.__version__,
+        "model": card.model_dump(mode="json"),
+        "model_hash": model_hash(config.model),
+        "dataset": ", ".join(sorted(eyes["dataset"].dropna().unique())) or "not stated",
+        "split": config.data.split or "all",
+        "exams": len(bench.exams),
+        "manifest_hash": manifest_hash(manifest),
+        "exams_hash": canonical_hash(eyes.to_csv(index=False)),
+        "config": config.for_the_record(),
+        "policy": config.policy.model_dump(mode="json"),
+        "referable_threshold": bench.threshold,
+        "seed": config.seed,
+        "draws": config.draws,
+        "chunk": config.batch_size,
+        "measurements": [measurement.model_dump(mode="json") for measurement in measurements_of(config)],
+        "environment": _environment(config, bench.predictor).model_dump(mode="json"),
+    }
+    plan_hash = canonical_hash(values)
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return RunManifest.model_validate({**values, "run_id": plan_hash[:12], "created": created, "plan_hash": plan_hash})
+
+
+def _environment(config: AuditConfig, predictor: StochasticPredictor) -> Environment:
+    return Environment(
+        python=platform.python_version(),
+        torch=torch.__version__,
+        numpy=np.__version__,
+        system=f"{platform.system()} {platform.machine()}",
+        processor=_processor(),
+        threads=config.threads,
+        precision=predictor.precision,
+        draws_how=predictor.how,
+    )
+
+
+def _processor() -> str:
+    """Return the processor's name and the widest arithmetic that it has."""
+    name = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        lines = information.read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores)"
+
+
+def adopt(folder: Path, planned: RunManifest, eyes: pd.DataFrame) -> RunManifest:
+    """Begin the run in ``folder``, or return the one that is there, if it is the same run.
+
+    Raises:
+        WorkbenchError: another run is there; names what differs.
+    """
+    if not layout.manifest_path(folder).exists():
+        if (folder / "parts").exists():
+            raise WorkbenchError(f"{folder} holds parts but no run.json", "choose another --out")
+        layout.write_table(layout.exams_path(folder), eyes, layout.EXAMS_SCHEMA)
+        layout.write_manifest(folder, planned)
+        return planned
+    found = layout.read_manifest(folder)
+    if found.plan_hash != planned.plan_hash:
+        changed = "; ".join(differences(found, planned, folder, eyes)[:4])
+        raise WorkbenchError(f"{folder} holds another audit: {changed}", "choose another --out, or undo the change")
+    return found
+
+
+def differences(found: RunManifest, planned: RunManifest, folder: Path, eyes: pd.DataFrame) -> list[str]:
+    """Return what differs between two runs, a line each, what a user would look for first."""
+    lines: list[str] = []
+    if found.model_hash != planned.model_hash:
+        lines.append(f"the model was {found.model_hash[:12]}…, is {planned.model_hash[:12]}…")
+    if found.exams_hash != planned.exams_hash:
+        before = layout.read_table(layout.exams_path(folder), layout.EXAMS_SCHEMA)
+        lines.append(_changed_exam(before, eyes))
+    if found.manifest_hash != planned.manifest_hash:
+        lines.append(f"the manifest was {found.manifest_hash[:12]}…, is {planned.manifest_hash[:12]}…")
+    told = {"model", "measurements", "policy", "plan_hash", "run_id", "created", "exams", "exams_hash"}
+    told |= {"model_hash", "manifest_hash", "seed", "draws", "chunk"}
+    before_values, after_values = (run.model_dump(mode="json", exclude=told) for run in (found, planned))
+    lines += [f"{key} was {old}, is {new}" for key, old, new in _changed(before_values, after_values)]
+    return lines or ["the model's card"]
+
+
+def _changed_exam(before: pd.DataFrame, after: pd.DataFrame) -> str:
+    names = ["exam_id", "eye", "status", "sha256", "pixels_sha256", "icdr_grade"]
+    lists = [
+        {(str(row[0]), str(row[1])): [str(v) for v in row[2:]] for row in _plain(table[names])}
+        for table in (before, after)
+    ]
+    for key in sorted(lists[0].keys() | lists[1].keys()):
+        if lists[0].get(key) != lists[1].get(key):
+            added = "is new" if key not in lists[0] else "is gone" if key not in lists[1] else "has changed"
+            return f"exam {key[0]} {key[1]} {added}"
+    return "what is known of the exams"
+
+
+def _plain(table: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    return table.astype(object).where(table.notna(), None).itertuples(index=False, name=None)
+
+
+def _changed(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the dotted key, the old and the new value of every leaf that differs."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in sorted(before.keys() | after.keys()):
+            yield from _changed(before.get(name), after.get(name), f"{key}.{name}" if key else name)
+    elif before != after:
+        yield key, before, after

@@ -1,0 +1,199 @@
+"""Read a finished run: its eyes, rows, decisions, draws, photographs and maps. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from pydantic import ValidationError
+
+from workbench.audit import layout
+from workbench.audit.layout import AnalysisSummary, RunManifest, part_path, read_table
+from workbench.audit.plan import pending_units, units_of
+from workbench.schema.errors import WorkbenchError
+from workbench.schema.grades import EYES
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """One explanation of one eye, or the reason why it is withheld.
+
+    ``values`` are in logits per unit of pixel range, summed over the colours; positive speaks for *referable*.
+    """
+
+    method: str
+    values: Float[np.ndarray, "height width"] | None
+    withheld: str | None
+    fellow_share: float | None
+    completeness_gap: float | None
+
+
+class Run:
+    """A finished audit, read from its folder; every method returns a copy of what is stored."""
+
+    def __init__(self, folder: Path, manifest: RunManifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @cached_property
+    def summary(self) -> AnalysisSummary:
+        """The cut-off fixed on the clean exams, and how many planned rows were done, failed or skipped."""
+        path = layout.summary_path(self.folder)
+        try:
+            return AnalysisSummary.model_validate_json(path.read_text(encoding="utf-8"))
+        except (ValidationError, UnicodeDecodeError):
+            raise WorkbenchError(f"{path} is damaged", "delete it and run the same audit command again") from None
+
+    @cached_property
+    def exam_ids(self) -> tuple[str, ...]:
+        """Every exam, in the run's order."""
+        eyes = read_table(layout.exams_path(self.folder), layout.EXAMS_SCHEMA)
+        return tuple(eyes["exam_id"].drop_duplicates())
+
+    def eyes(self) -> pd.DataFrame:
+        """Two rows per exam, OD then OS: identity, status, reason, manifest columns, crop geometry."""
+        return read_table(layout.exams_path(self.folder), layout.EXAMS_SCHEMA)
+
+    def rows(self) -> pd.DataFrame:
+        """Every measured figure with its conditions; a figure that could not be had holds its reason."""
+        return read_table(layout.analysis_path(self.folder, "rows"), layout.ROWS_SCHEMA)
+
+    def decisions(self) -> pd.DataFrame:
+        """One row per measurement and exam."""
+        return read_table(layout.analysis_path(self.folder, "decisions"), layout.DECISIONS_SCHEMA)
+
+    def eye_answers(self) -> pd.DataFrame:
+        """One row per measurement, exam and eye that was measured."""
+        return read_table(layout.analysis_path(self.folder, "eyes"), layout.EYES_SCHEMA)
+
+    def stress_checks(self) -> pd.DataFrame:
+        """One row per stressed measurement and exam: was the budget kept, did the answer really flip."""
+        frames = [
+            checks_of_part(self.part(measurement.id, unit.chunk), measurement.id)
+            for measurement in self.manifest.measurements
+            if measurement.stress is not None
+            for unit in units_of(self.manifest, self.exam_ids, measurement)
+        ]
+        columns = ["measurement", "exam_id", "linf_od", "linf_os", *_CHECKS, "notes"]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+    def failures(self) -> pd.DataFrame:
+        """Every planned piece of work that failed, with its reason: measurement, exam_id, eye, reason."""
+        frames = []
+        for measurement in self.manifest.measurements:
+            for unit in units_of(self.manifest, self.exam_ids, measurement):
+                part = self.part(measurement.id, unit.chunk)
+                failed = part.loc[part["status"] == "failed", ["exam_id", "eye", "reason"]]
+                frames.append(failed.assign(measurement=measurement.id))
+        return pd.concat(frames, ignore_index=True)[["measurement", "exam_id", "eye", "reason"]]
+
+    def draws(self, measurement: str, exam_id: str) -> Float[np.ndarray, "draw 2 grade"] | None:
+        """Return the probabilities of one exam, NaN where an eye has none; None when the exam was not measured."""
+        part = self._exam_part(measurement, exam_id)
+        if part is None or not (part["status"] == "done").any():
+            return None
+        return draws_of_rows(part, self.manifest.draws, len(self.manifest.model.classes))[:, 0]
+
+    def photograph(self, exam_id: str, eye: str) -> bytes | None:
+        """Return the JPEG of what the model was given, at its resolution; None when there is none."""
+        row = self._eye_row(layout.PHOTOGRAPHS, exam_id, eye)
+        return None if row is None or row["jpeg"] is None else bytes(row["jpeg"])
+
+    def methods(self) -> tuple[str, ...]:
+        """Return the explanation methods of this run."""
+        return tuple(m.method for m in self.manifest.measurements if m.kind == "maps" and m.method is not None)
+
+    def heat_map(self, exam_id: str, eye: str, method: str) -> HeatMap | None:
+        """Return one eye's map at model resolution, or why it is withheld; None when none was asked for."""
+        row = self._eye_row(maps_id(method), exam_id, eye)
+        if row is None or row["status"] == "skipped":
+            return None
+        withheld = row["reason"] if row["status"] == "failed" else row["withheld"]
+        return HeatMap(
+            method=method,
+            values=layout.unpack_map(row),
+            withheld=withheld,
+            fellow_share=_number(row["fellow_share"]),
+            completeness_gap=_number(row["completeness_gap"]),
+        )
+
+    def part(self, measurement: str, chunk: int) -> pd.DataFrame:
+        """Return one stored part."""
+        kind = self.manifest.measurement(measurement).kind
+        return read_table(part_path(self.folder, measurement, chunk), layout.PART_SCHEMAS[kind])
+
+    def _exam_part(self, measurement_id: str, exam_id: str) -> pd.DataFrame | None:
+        if all(measurement.id != measurement_id for measurement in self.manifest.measurements):
+            return None
+        measurement = self.manifest.measurement(measurement_id)
+        for unit in units_of(self.manifest, self.exam_ids, measurement):
+            if exam_id in unit.exam_ids:
+                path = part_path(self.folder, measurement_id, unit.chunk)
+                return read_table(path, layout.PART_SCHEMAS[measurement.kind], exam_id=exam_id)
+        return None
+
+    def _eye_row(self, measurement_id: str, exam_id: str, eye: str) -> dict[str, Any] | None:
+        part = self._exam_part(measurement_id, exam_id)
+        if part is None:
+            return None
+        rows = part[part["eye"] == eye].to_dict("records")
+        return {key: None if pd.isna(value) else value for key, value in rows[0].items()} if rows else None
+
+
+_CHECKS = ("within_budget", "in_box", "flipped", "survives_8bit")
+
+
+def maps_id(method: str) -> str:
+    """Return the measurement that holds a method's maps."""
+    return f"maps.{method}"
+
+
+def checks_of_part(part: pd.DataFrame, measurement: str) -> pd.DataFrame:
+    """Return one row per exam of a stressed part that was measured."""
+    done = part[part["status"] == "done"]
+    linf = done.pivot(index="exam_id", columns="eye", values="linf").reindex(columns=list(EYES))
+    first = done.groupby("exam_id", sort=False)[[*_CHECKS, "notes"]].first()
+    table = first.join(linf).rename(columns={"OD": "linf_od", "OS": "linf_os"}).reset_index()
+    return table.assign(measurement=measurement)[["measurement", "exam_id", "linf_od", "linf_os", *_CHECKS, "notes"]]
+
+
+def draws_of_rows(rows: pd.DataFrame, draws: int, grades: int) -> Float[np.ndarray, "draw exam 2 grade"]:
+    """Return the draws of a part's rows, two per exam, OD first; an eye without draws is NaN."""
+    array = np.full((len(rows), draws, grades), np.nan, dtype=np.float32)
+    done = np.flatnonzero(rows["status"] == "done")
+    if len(done):
+        array[done] = np.stack(rows["probabilities"].iloc[done].to_list()).reshape(-1, draws, grades)
+    return array.reshape(-1, len(EYES), draws, grades).transpose(2, 0, 1, 3)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def open_run(folder: Path) -> Run:
+    """Open a finished run.
+
+    Raises:
+        WorkbenchError: no run there, parts still pending, or the analysis missing.
+    """
+    manifest = layout.read_manifest(folder)
+    run = Run(folder, manifest)
+    pending = pending_units(folder, manifest, run.exam_ids)
+    if pending:
+        first = part_path(folder, pending[0].measurement.id, pending[0].chunk)
+        raise WorkbenchError(
+            f"the run at {folder} is not finished: {len(pending)} parts are missing, first {first}",
+            "run the same audit command again: it makes only what is missing",
+        )
+    for path in (*(layout.analysis_path(folder, name) for name in _TABLES), layout.summary_path(folder)):
+        if not path.exists():
+            raise WorkbenchError(f"{path} is missing", "run the same audit command again: it only analyses")
+    return run
+
+
+_TABLES: tuple[Any, ...] = ("rows", "decisions", "eyes")

@@ -1,0 +1,69 @@
+"""Run an audit: plan, measure what is missing, analyse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from workbench.audit.analysis import analyse
+from workbench.audit.config import AuditConfig
+from workbench.audit.layout import RunManifest
+from workbench.audit.lock import run_lock
+from workbench.audit.plan import Unit, all_units, pending_units
+from workbench.audit.preparation import adopt, describe, measurements_of, open_bench, table_of_eyes
+from workbench.audit.results import Run
+from workbench.audit.units import Bench
+from workbench.audit.workers import run_units, run_units_in_processes
+from workbench.schema.progress import console, progress_bar
+
+
+def run_audit(config: AuditConfig, out: Path | None = None) -> Run:
+    """Audit a model and return the finished run; an interrupted one continues with the parts that are missing.
+
+    Args:
+        config: the whole job.
+        out: the run's folder; it goes before the config's own.
+
+    Raises:
+        WorkbenchError: a mistake in the config, model or manifest; another audit or another runner in ``out``; a full
+            disk.
+    """
+    folder = out or config.out_folder()
+    measurements_of(config)  # a misspelt stress is told before anything is loaded
+    bench, card, manifest = open_bench(config)
+    eyes = table_of_eyes(bench.exams)
+    described = describe(config, bench, card, manifest, eyes)
+    with run_lock(folder):
+        run = adopt(folder, described, eyes)
+        _sweep(folder)
+        pending = pending_units(folder, run, bench.exams.exam_ids)
+        planned = len(all_units(run, bench.exams.exam_ids))
+        if pending and len(pending) < planned:
+            console.print(f"continuing {folder}: {planned - len(pending)} of {planned} parts are there")
+        _measure(bench, config, run, pending, folder)
+        return analyse(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed runner left half written."""
+    for leftover in [*folder.glob(".*.tmp"), *folder.glob("parts/*/.*.tmp"), *folder.glob("analysis/.*.tmp")]:
+        leftover.unlink(missing_ok=True)
+
+
+def _measure(bench: Bench, config: AuditConfig, run: RunManifest, pending: Sequence[Unit], folder: Path) -> None:
+    processes = min(config.processes, len(pending))
+    done = (
+        run_units_in_processes(bench, config, pending, folder, processes)
+        if processes > 1
+        else run_units(bench, pending, folder)
+    )
+    left: dict[str, int] = {}
+    for unit in pending:
+        left[unit.measurement.id] = left.get(unit.measurement.id, 0) + 1
+    with progress_bar() as bar:
+        total = sum(len(unit.exam_ids) for unit in pending)
+        task = bar.add_task(f"auditing {run.exams} exams", total=total, info=next(iter(left), ""))
+        for unit in done:
+            left[unit.measurement.id] -= 1
+            under_way = next((name for name, count in left.items() if count), "")
+            bar.update(task, advance=len(unit.exam_ids), info=under_way)

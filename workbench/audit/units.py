@@ -1,0 +1,185 @@
+"""A unit of work: a pure function (model, exams chunk, measurement, seed) → the rows of one Parquet part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import simplejpeg
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from workbench.audit.layout import PART_SCHEMAS, MeasurementSpec, pack_map, part_path, write_table
+from workbench.audit.plan import Unit
+from workbench.data.exams import Exams
+from workbench.explanation.checks import ExplanationResult, explain
+from workbench.schema.errors import WorkbenchError
+from workbench.schema.grades import EYES
+from workbench.schema.seeds import seed_for
+from workbench.stress.apply import StressResult, apply_stress
+from workbench.uncertainty.mc_dropout import StochasticPredictor
+
+JPEG_QUALITY: Final = 90
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every unit of a run is given: the model and the exams, and the numbers that all units share."""
+
+    model: nn.Module
+    predictor: StochasticPredictor
+    exams: Exams
+    draws: int
+    threshold: float
+    seed: int
+
+    def photographed(self, index: int) -> tuple[bool, bool]:
+        """Return which eyes of an exam can be measured."""
+        one, other = self.exams.eyes["status"].iloc[2 * index : 2 * index + 2]
+        return one == "ok", other == "ok"
+
+
+def make_part(bench: Bench, unit: Unit, folder: Path) -> None:
+    """Measure one unit and write its part, whole or not at all.
+
+    Raises:
+        WorkbenchError: the disk refuses.
+    """
+    path = part_path(folder, unit.measurement.id, unit.chunk)
+    write_table(path, measure(bench, unit), PART_SCHEMAS[unit.measurement.kind])
+
+
+def measure(bench: Bench, unit: Unit) -> list[Row]:
+    """Return two rows per exam of the unit, OD then OS: done, skipped (no photograph to measure) or failed.
+
+    Where the measurement raises, each exam is tried by itself, so that one bad exam fails alone.
+    """
+    index_of = {exam_id: index for index, exam_id in enumerate(bench.exams.exam_ids)}
+    indices = [index_of[exam_id] for exam_id in unit.exam_ids]
+    shown = [index for index in indices if any(bench.photographed(index))]
+    found = _measure_or_fail(bench, unit.measurement, shown) if shown else {}
+    return [_row(bench, index, eye, found) for index in indices for eye in range(2)]
+
+
+def failed_rows(bench: Bench, unit: Unit, reason: str) -> list[Row]:
+    """Return the rows of a unit that could not be run at all, e.g. because its worker was killed twice."""
+    index_of = {exam_id: index for index, exam_id in enumerate(bench.exams.exam_ids)}
+    failed = {"status": "failed", "reason": reason}
+    indices = [index_of[exam_id] for exam_id in unit.exam_ids]
+    found = {(index, eye): failed for index in indices for eye in range(2)}
+    return [_row(bench, index, eye, found) for index in indices for eye in range(2)]
+
+
+def _row(bench: Bench, index: int, eye: int, found: dict[tuple[int, int], Row]) -> Row:
+    named = {"exam_id": bench.exams.exam_ids[index], "eye": EYES[eye]}
+    if not bench.photographed(index)[eye]:
+        return {**named, "status": "skipped", "reason": bench.exams.eyes["reason"].iloc[2 * index + eye]}
+    return {**named, "status": "done", **found[index, eye]}
+
+
+def _measure_or_fail(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
+    try:
+        return MEASURES[measurement.kind](bench, measurement, indices)
+    except WorkbenchError as error:
+        reason = str(error)
+    except Exception as error:  # whatever a model or a library raises on one exam must not end the run
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if len(indices) > 1:
+        one_by_one = (_measure_or_fail(bench, measurement, [index]) for index in indices)
+        return {key: row for part in one_by_one for key, row in part.items()}
+    return {(index, eye): {"status": "failed", "reason": reason} for index in indices for eye in range(2)}
+
+
+def _draws(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
+    batch = bench.exams.batch(indices)
+    seeds = [seed_for(bench.seed, exam_id, measurement.id) for exam_id in batch.exam_ids]
+    x, result = batch.x, None
+    if measurement.stress is not None:
+        own = [seed_for(bench.seed, exam_id, measurement.id, "stress") for exam_id in batch.exam_ids]
+        result = apply_stress(
+            bench.model, x, batch.present, batch.grade, measurement.stress, own, threshold=bench.threshold
+        )
+        x = result.x
+    drawn = bench.predictor.draws(x, batch.present, draws=bench.draws, seeds=seeds).cpu().numpy()
+    rows: dict[tuple[int, int], Row] = {}
+    for place, index in enumerate(indices):
+        for eye in range(2):
+            probabilities = drawn[:, place, eye]
+            row: Row = {"seed": seeds[place], "probabilities": probabilities.astype(np.float32).ravel()}
+            if not np.isfinite(probabilities).all():
+                row = {"status": "failed", "reason": "the model's answer is not finite"}
+            rows[index, eye] = row | (_checks(result, place, eye) if result is not None else {})
+    return rows
+
+
+def _checks(result: StressResult, place: int, eye: int) -> Row:
+    flipped = bool(result.flipped[place])
+    return {
+        "linf": float(result.linf[place, eye]),
+        "within_budget": bool(result.within_budget[place]),
+        "in_box": bool(result.in_box[place]),
+        "flipped": flipped,
+        "survives_8bit": bool(result.survives_8bit[place]) if flipped else None,
+        "notes": result.notes[place] or None,
+    }
+
+
+def _maps(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
+    batch = bench.exams.batch(indices)
+    method = measurement.method or ""
+    rows: dict[tuple[int, int], Row] = {}
+    eyes: tuple[Literal[0, 1], Literal[0, 1]] = (0, 1)
+    for eye in eyes:
+        seen = batch.present[:, eye]
+        if seen.any():
+            result = explain(bench.model, batch.x[seen], batch.present[seen], method=method, eye=eye)
+            for place, index in enumerate(_chosen(indices, seen)):
+                rows[index, eye] = _map_row(result, place)
+    return rows
+
+
+def _chosen(indices: Sequence[int], mask: Bool[Tensor, " exam"]) -> list[int]:
+    return [index for index, kept in zip(indices, mask.tolist(), strict=True) if kept]
+
+
+def _map_row(result: ExplanationResult, place: int) -> Row:
+    withheld = result.withheld[place]
+    row: Row = {
+        "withheld": withheld,
+        "completeness_gap": _number(result.completeness_gap, place),
+        "fellow_share": _number(result.fellow_share, place) if withheld is None else None,
+    }
+    if withheld is None:
+        row |= pack_map(result.own_eye[place].detach().cpu().numpy().astype(np.float32))
+    return row
+
+
+def _number(values: Tensor | None, place: int) -> float | None:
+    if values is None or not bool(torch.isfinite(values[place])):
+        return None
+    return float(values[place])
+
+
+def _photographs(bench: Bench, _: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
+    rows: dict[tuple[int, int], Row] = {}
+    names: tuple[Literal["OD", "OS"], Literal["OD", "OS"]] = ("OD", "OS")
+    for index in indices:
+        for eye, name in enumerate(names):
+            pixels = bench.exams.pixels(index, name)
+            if pixels is not None:
+                encoded = simplejpeg.encode_jpeg(
+                    np.ascontiguousarray(pixels), quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"
+                )
+                rows[index, eye] = {"jpeg": encoded}
+    return rows
+
+
+Measure = Callable[[Bench, MeasurementSpec, Sequence[int]], dict[tuple[int, int], Row]]
+MEASURES: Final[dict[str, Measure]] = {"draws": _draws, "maps": _maps, "photographs": _photographs}
+"""What is done for each kind of measurement."""

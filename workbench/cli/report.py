@@ -1,0 +1,39 @@
+"""`workbench report`: a finished run becomes one page and one file of figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench.schema.progress import console
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, made by 'workbench audit'.")],
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Another run to set beside it: the same model on another set, or another model on the same exams. "
+            "May be given several times.",
+            metavar="OTHER_RUN",
+        ),
+    ] = None,
+) -> None:
+    """Write RUN/report.html, one page that fetches nothing from elsewhere, and RUN/report.json with every figure.
+
+    The page answers first: when this model is wrong, does it know? Then it goes through 30 items, each reported, not
+    assessed (why) or not applicable (why). A second call writes both files again.
+
+    [bold]Example[/]:
+
+    workbench report runs/eyepacs256/audit
+
+    workbench report runs/eyepacs256/audit --compare runs/eyepacs256/audit-odir5k
+    """
+    from workbench.report.write import write_report
+
+    page = write_report(run, tuple(compare or ()))
+    console.print(f"wrote {page} and {page.with_suffix('.json').name}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"Next: workbench review {run}", highlight=False, soft_wrap=True, markup=False)
