@@ -36,4 +36,4 @@ def test_the_wheel_carries_what_is_not_code(tmp_path):
     )
     assert all(line.startswith(str(site)) for line in run.stdout.splitlines()), run.stdout
     templates = {path.name for path in (site / "workbench" / "report" / "templates").iterdir()}
-    assert any(name.endswith(".html") or name.endswith(".j2") for name in templates)
+    assert any(name.endswith((".html", ".j2")) for name in templates)
