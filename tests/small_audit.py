@@ -100,6 +100,7 @@ def serve_and_die(connection: Connection, config: AuditConfig, folder: Path) -> 
     from workbench.audit.units import make_part
 
     bench = open_bench(config)[0]
+    connection.send(None)
     while True:
         try:
             unit = connection.recv()
@@ -109,3 +110,8 @@ def serve_and_die(connection: Connection, config: AuditConfig, folder: Path) -> 
             os.kill(os.getpid(), signal.SIGKILL)
         make_part(bench, unit, folder)
         connection.send(None)
+
+
+def serve_nothing(connection: Connection, config: AuditConfig, folder: Path) -> None:
+    """Stand in for a worker that cannot begin."""
+    os._exit(9)

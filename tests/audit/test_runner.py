@@ -9,7 +9,7 @@ import pytest
 
 import workbench
 from tests.audit.conftest import Small
-from tests.small_audit import serve_and_die, small_config, stored_bytes, write_cohort, write_model
+from tests.small_audit import serve_and_die, serve_nothing, small_config, stored_bytes, write_cohort, write_model
 from workbench.audit import layout, units, workers
 from workbench.audit.lock import LOCK_FILE, run_lock
 from workbench.audit.results import open_run
@@ -309,3 +309,10 @@ def test_a_worker_that_is_killed_twice_costs_its_unit_only(
     assert run.draws("clean", "e4") is not None
     # Clean: 6 photographed eyes failed with their chunk, 4 done; photographs: 10 done; 2 eyes skipped in each.
     assert (run.summary.done, run.summary.failed, run.summary.skipped) == (14, 6, 4)
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_begin_end_the_run(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_serve", serve_nothing)
+    with pytest.raises(WorkbenchError, match=r"a worker ended \(exit code 9\) before it could begin"):
+        run_audit(small.config("workers=2"), tmp_path / "run")

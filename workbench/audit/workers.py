@@ -64,6 +64,8 @@ class _Worker:
     process: BaseProcess
     connection: Connection
     unit: Unit
+    begun: bool = False
+    """Whether it has opened the model and the exams."""
 
 
 @dataclass
@@ -103,6 +105,9 @@ class _Team:
             return self._bury(worker)
         if error is not None:
             raise WorkbenchError(*error)
+        if not worker.begun:
+            worker.begun = True
+            return None
         if self.waiting:
             worker.unit = self.waiting.popleft()
             with suppress(BrokenPipeError, ConnectionResetError):
@@ -115,13 +120,15 @@ class _Team:
         """Replace a dead worker; give its unit a second try, or give it up."""
         unit, key = worker.unit, (worker.unit.measurement.id, worker.unit.chunk)
         self._release(worker)
+        code = worker.process.exitcode
+        if not worker.begun:
+            raise WorkbenchError(f"a worker ended (exit code {code}) before it could begin", "try workers=1")
         self.tries[key] = self.tries.get(key, 0) + 1
         given_up = self.tries[key] >= TRIES
         if not given_up:
             self.waiting.appendleft(unit)
         if self.waiting:
             self.hire()
-        code = worker.process.exitcode
         return (unit, f"the worker ended {TRIES} times on it (exit code {code})") if given_up else None
 
     def _release(self, worker: _Worker) -> None:
@@ -148,11 +155,15 @@ def _context() -> BaseContext:
 
 
 def _serve(connection: Connection, config: AuditConfig, folder: Path) -> None:
-    """Measure what is asked for until the other end closes; answer None, or the error that ends the run."""
+    """Measure what is asked for until the other end closes; answer None when ready, and after each unit.
+
+    An error that ends the run is answered as what and remedy.
+    """
     from workbench.audit.preparation import open_bench
 
     try:
         bench = open_bench(config)[0]
+        connection.send(None)
         while True:
             make_part(bench, connection.recv(), folder)
             connection.send(None)
