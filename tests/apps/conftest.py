@@ -91,7 +91,7 @@ def chromium() -> Iterator[object]:
 
 @pytest.fixture(autouse=True)
 def same_main_module() -> Iterator[None]:
-    """Put the main module back: AppTest leaves the app in its place, and worker processes of later tests would run it."""
+    """Put the main module back: AppTest leaves the app there, and worker processes of later tests would run it."""
     main = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = main
