@@ -48,7 +48,7 @@ def start_app(run: Path, *, port: int = 8501, reader: str | None = None, data: P
     Desk(run, data).close()  # whatever is wrong is said here, in one line, not in the browser
     _refuse_a_taken_port(port)
     command = [sys.executable, "-m", "streamlit", "run", str(bundled("apps") / "review.py"), *_options(port)]
-    console.print(f"[bold]Review app[/] on http://localhost:{port} — Ctrl-C ends it", highlight=False)
+    console.print(f"[bold]Review app[/] on http://localhost:{port} — Ctrl-C ends it", highlight=False, soft_wrap=True)
     for ending in (signal.SIGINT, signal.SIGTERM):  # a plain kill ends the app too, not only Ctrl-C
         signal.signal(ending, signal.default_int_handler)
     process = subprocess.Popen(command, env=_environment(run, reader, data), stdin=subprocess.DEVNULL)
@@ -58,7 +58,7 @@ def start_app(run: Path, *, port: int = 8501, reader: str | None = None, data: P
         code = 0
     finally:
         _end(process)
-    console.print("The app has ended. What was saved is in " + str(run / "reviews.sqlite"), highlight=False)
+    console.print(f"The app has ended. What was saved is in {run / 'reviews.sqlite'}", highlight=False, soft_wrap=True)
     if code not in (0, -2, -15, 130, 143):
         raise WorkbenchError(f"the app ended with code {code}", "see the lines above")
 

@@ -15,25 +15,14 @@ from workbench.metrics import agreement, calibration, discrimination, referral
 from workbench.metrics.bootstrap import clustered_interval
 from workbench.report.figures import Figure, Figures, not_measured
 from workbench.report.headline import RATES, figure_of
-from workbench.report.performance import judged_eyes
+from workbench.report.performance import CLEAN_FIGURES, judged_eyes
 from workbench.report.words import FIGURE_NAMES, SMALL_GROUP, counted, difference_words, full_words
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import REFERABLE_GRADE
 from workbench.schema.seeds import seed_for
 from workbench.schema.words import percent
 
-COMPARED: Final = (
-    *RATES,
-    "auc_referable_exam",
-    "auc_referable_eye",
-    "sensitivity",
-    "specificity",
-    "quadratic_weighted_kappa",
-    "accuracy",
-    "expected_calibration_error",
-    "brier",
-    "ungradable_rate",
-)
+COMPARED: Final = (*RATES, *(name for name in CLEAN_FIGURES if name != "missing_rate"))
 HEADLINE: Final = ("auc_referable_exam", "error_rate", "silent_failure_rate")
 DIFFERENCE_BY: Final = {
     "external": "square-and-add of the two intervals, the sets being independent (Newcombe 1998; Zou, Donner 2008)",
