@@ -29,13 +29,20 @@ def test_every_shipped_config_is_valid_and_complete(path):
             assert set(written[section]) == set(fields), section
 
 
-def test_the_rivals_differ_in_their_fusion_alone():
+def test_the_rivals_differ_in_their_fusion_and_in_where_they_start():
     def told(name: str) -> dict:
         values = load_config(TrainConfig, bundled("configs") / "train" / f"{name}.yaml").model_dump(mode="json")
         assert values["model"].pop("fusion") == {"eyepacs256": "early"}.get(name, name.removeprefix("eyepacs256_"))
         return {key: value for key, value in values.items() if key not in ("name", "out")}
 
-    assert told("eyepacs256") == told("eyepacs256_late") == told("eyepacs256_single")
+    early, late, single = (told(name) for name in ("eyepacs256", "eyepacs256_late", "eyepacs256_single"))
+    assert early == late
+    # The early and the late model go on from the single one's trunk: gently, and for fewer epochs.
+    schedule = ("epochs", "learning_rate", "warmup", "init_from")
+    assert single["train"]["init_from"] is None
+    for name in schedule:
+        del early["train"][name], single["train"][name]
+    assert early == single
 
 
 def test_help_shows_an_example_without_loading_torch():
