@@ -7,7 +7,7 @@ import pytest
 from tests.small_audit import stored_bytes
 from workbench.audit import layout
 from workbench.audit.analysis import analyse
-from workbench.audit.figures import exam_subgroups
+from workbench.audit.figures.subgroups import exam_subgroups
 from workbench.audit.results import Run, open_run
 
 HEADLINE = ("error_rate", "referral_rate", "silent_failure_rate")

@@ -10,7 +10,8 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from workbench.audit import layout
-from workbench.audit.figures import Answered, figures
+from workbench.audit.figures.figure import Answered
+from workbench.audit.figures.rows import figures
 from workbench.audit.layout import AnalysisSummary, MeasurementSpec
 from workbench.audit.plan import units_of
 from workbench.audit.results import Run, checks_of_part, draws_of_rows, open_run

@@ -104,6 +104,7 @@ ROWS_SCHEMA: Final = pa.schema(
         ("strength", pa.float64()),
         ("subgroup", pa.string()),  # all | camera=… | site=… | sex=… | age=… | quality=… | grade=…
         ("at", pa.float64()),  # the point of a curve: retained share, grade, bin; else null
+        ("of", pa.string()),  # which one, where there are several: an uncertainty score, a calibration; else null
         ("seed", pa.int64()),
         ("model_hash", pa.string()),
         ("manifest_hash", pa.string()),

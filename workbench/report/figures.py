@@ -52,6 +52,7 @@ class Figure:
     measurement: str = CLEAN
     subgroup: str = "all"
     at: float | None = None
+    of: str | None = None
 
     @property
     def has_interval(self) -> bool:
@@ -102,19 +103,28 @@ class Figures:
 
     def __init__(self, run: Run) -> None:
         self._figures = [_figure(row) for row in run.rows().to_dict("records")]
-        self._found = {(one.name, one.measurement, one.subgroup, one.at): one for one in self._figures}
+        self._found = {(one.name, one.measurement, one.subgroup, one.at, one.of): one for one in self._figures}
 
     def __iter__(self) -> Iterator[Figure]:
         return iter(self._figures)
 
-    def get(self, name: str, measurement: str = CLEAN, *, subgroup: str = "all", at: float | None = None) -> Figure:
+    def get(
+        self,
+        name: str,
+        measurement: str = CLEAN,
+        *,
+        subgroup: str = "all",
+        at: float | None = None,
+        of: str | None = None,
+    ) -> Figure:
         """Return one figure; one that the run does not hold says so."""
         absent = not_measured(name, "not in this run")
-        return self._found.get((name, measurement, subgroup, at), replace(absent, measurement=measurement))
+        return self._found.get((name, measurement, subgroup, at, of), replace(absent, measurement=measurement))
 
-    def along(self, name: str, measurement: str = CLEAN) -> list[Figure]:
+    def along(self, name: str, measurement: str = CLEAN, *, of: str | None = None) -> list[Figure]:
         """Return a figure's points along a curve, in the order of ``at``."""
-        points = [one for one in self._figures if one.name == name and one.measurement == measurement]
+        wanted = (name, measurement, of)
+        points = [one for one in self._figures if (one.name, one.measurement, one.of) == wanted]
         return sorted((one for one in points if one.at is not None), key=lambda one: one.at or 0.0)
 
     def subgroups(self, measurement: str = CLEAN) -> list[str]:
@@ -137,5 +147,6 @@ def _figure(row: dict[str, Any]) -> Figure:
         measurement=str(row["measurement"]),
         subgroup=str(row["subgroup"]),
         at=_number(row["at"]),
+        of=None if pd.isna(row["of"]) else str(row["of"]),
     )
     return exact_where_flat(figure)

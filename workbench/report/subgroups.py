@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from workbench.audit.figures import AGE_BANDS, QUALITY_ORDER
+from workbench.audit.figures.subgroups import AGE_BANDS, QUALITY_ORDER
 from workbench.report.figures import Figure, Figures
 from workbench.report.headline import RATES
 from workbench.report.words import SMALL_GROUP

@@ -1,0 +1,93 @@
+"""What a figure is made of: what was answered under one measurement, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int, Shaped
+
+from workbench.audit.layout import MeasurementSpec
+from workbench.metrics.bootstrap import Interval
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What was answered under one measurement: arrays "exam 2" in the order of ``table``, two rows per exam."""
+
+    measurement: MeasurementSpec
+    table: pd.DataFrame
+    present: Bool[np.ndarray, "exam 2"]
+    photographed: Bool[np.ndarray, "exam 2"]
+    grade: Int[np.ndarray, "exam 2"]
+    answers: dict[str, np.ndarray]
+    checks: pd.DataFrame | None
+    decisions: pd.DataFrame
+    eyes: pd.DataFrame
+
+    def decided(self, table: pd.DataFrame, eyes: pd.DataFrame) -> Answered:
+        """Return it with its decisions."""
+        return replace(self, decisions=table, eyes=eyes)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure to be had: a metric of arrays, one entry per exam or eye, and whose they are."""
+
+    name: str
+    metric: Callable[..., float]
+    patients: Shaped[np.ndarray, " n"]
+    arrays: tuple[Shaped[np.ndarray, " n"], ...]
+    subgroup: str = "all"
+    at: float | None = None
+    of: str | None = None
+    """Which one, where a figure is had for several: an uncertainty score, a calibration."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A figure whose interval is already there, because it was had together with others in one pass."""
+
+    name: str
+    interval: Interval
+    subgroup: str = "all"
+    at: float | None = None
+    of: str | None = None
+    reason: str | None = None
+    """Why there is no value, where it is not for want of cases."""
+
+
+@dataclass(frozen=True)
+class ExamArrays:
+    """The decisions as arrays; 1.0, 0.0, NaN for unknown."""
+
+    patients: Shaped[np.ndarray, " exam"]
+    p: Float[np.ndarray, " exam"]
+    score: Float[np.ndarray, " exam"]
+    referable: Float[np.ndarray, " exam"]
+    called: Float[np.ndarray, " exam"]
+    wrong: Float[np.ndarray, " exam"]
+    referred: Float[np.ndarray, " exam"]
+    silent: Float[np.ndarray, " exam"]
+
+
+def exam_arrays(answered: Answered) -> ExamArrays:
+    """Return the decisions of a measurement as arrays."""
+    table = answered.decisions
+    return ExamArrays(
+        patients=table["patient_id"].to_numpy(dtype=str),
+        p=floats(table["p_referable"]),
+        score=floats(table["score"]),
+        referable=floats(table["referable"]),
+        called=floats(table["called_referable"]),
+        wrong=floats(table["wrong"]),
+        referred=floats(table["referred"]),
+        silent=floats(table["silent_failure"]),
+    )
+
+
+def floats(column: pd.Series) -> Float[np.ndarray, " n"]:
+    """Return a nullable column as floats, NaN for null."""
+    return column.astype("Float64").to_numpy(dtype=float, na_value=np.nan)

@@ -1,0 +1,88 @@
+"""The rows of one measurement: every figure with its patient-clustered interval, or why there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.audit.figures.eyes import per_eye
+from workbench.audit.figures.figure import Answered, Figure, Found
+from workbench.audit.figures.rates import changes, checked, per_exam, photographs
+from workbench.audit.figures.referral import referral_figures
+from workbench.audit.figures.subgroups import subgroups
+from workbench.audit.layout import ROWS_SCHEMA, MeasurementSpec, RunManifest
+from workbench.metrics import bootstrap
+from workbench.schema.seeds import seed_for
+
+
+def figures(run: RunManifest, answered: Answered, clean: Answered, *, resamples: int) -> pd.DataFrame:
+    """Return the rows of one measurement.
+
+    Args:
+        run: the conditions that every row is given.
+        answered: the measurement.
+        clean: the same run's clean exams, for what has changed on the same exams.
+        resamples: of the bootstrap, see `workbench.metrics.bootstrap`.
+    """
+    wanted = [*per_exam(answered), *per_eye(answered), *referral_figures(answered), *subgroups(answered)]
+    if answered.measurement.stress is None:
+        wanted += list(photographs(answered))
+    else:
+        wanted += [*changes(answered, clean), *checked(answered)]
+    rows = [_row(run, answered.measurement, figure, resamples) for figure in wanted]
+    return pd.DataFrame(rows, columns=ROWS_SCHEMA.names)
+
+
+def figure_seed(run: RunManifest, measurement: MeasurementSpec, figure: Figure | Found) -> int:
+    """Return the seed of a figure's resamples."""
+    parts = [measurement.id, figure.name, figure.subgroup, f"{figure.at}", *([figure.of] if figure.of else [])]
+    return seed_for(run.seed, *parts)
+
+
+def _row(run: RunManifest, measurement: MeasurementSpec, figure: Figure | Found, resamples: int) -> dict[str, Any]:
+    seed = figure_seed(run, measurement, figure)
+    found = bootstrap.Interval(np.nan, np.nan, np.nan, 0, 0)
+    if isinstance(figure, Found):
+        found = figure.interval
+    elif len(figure.patients):
+        found = bootstrap.clustered_interval(
+            figure.metric, figure.patients, *figure.arrays, resamples=resamples, seed=seed
+        )
+    stress = measurement.stress
+    return {
+        "name": figure.name,
+        "value": _known(found.value),
+        "low": _known(found.low),
+        "high": _known(found.high),
+        "n": found.n,
+        "clusters": found.clusters,
+        "measurement": measurement.id,
+        "stress": None if stress is None else stress.name,
+        "strength": None if stress is None else stress.strength,
+        "subgroup": figure.subgroup,
+        "at": figure.at,
+        "of": figure.of,
+        "seed": seed,
+        "model_hash": run.model_hash,
+        "manifest_hash": run.manifest_hash,
+        "workbench_version": run.workbench_version,
+        "reason": (figure.reason if isinstance(figure, Found) else None) or _reason(found, resamples),
+    }
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _reason(found: bootstrap.Interval, resamples: int) -> str | None:
+    if not found.n:
+        return "nothing to measure: no answer whose truth is known"
+    if np.isnan(found.value):
+        return "not defined on these: one class only"
+    if found.clusters < 2:
+        return "no interval: one patient only"
+    if np.isnan(found.low):
+        return f"no interval: {found.undefined} of {resamples} resamples hold one class only"
+    return None
