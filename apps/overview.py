@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from workbench.report import charts
+from workbench.report import charts, uncertainty_charts
 from workbench.report.figures import Figures
 from workbench.report.headline import conditions, headline
 from workbench.report.words import full_words
@@ -17,9 +17,10 @@ from workbench.schema.words import percent
 
 PLOTS = {
     "The three rates under every condition": charts.three_rates_chart,
-    "Reliability of P(referable)": charts.reliability_chart,
+    "Reliability of P(referable)": uncertainty_charts.reliability_chart,
+    "What acting on the model is worth (decision curve)": uncertainty_charts.net_benefit_chart,
     "Error against the strength of each stress": charts.stress_chart,
-    "What the model keeps, if it refers the exams that it is least sure of": charts.referral_chart,
+    "What the model keeps, if it refers the exams that it is least sure of": uncertainty_charts.referral_chart,
 }
 
 

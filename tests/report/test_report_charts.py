@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.report.conftest import Written
 from workbench.metrics.calibration import reliability_table
-from workbench.report import charts
+from workbench.report import chart_style, charts, uncertainty_charts
 from workbench.report.drawing import inline_svg
 from workbench.report.performance import confusion, far_off, judged_eyes
 from workbench.report.pictures import AGAINST, FOR, NEUTRAL, diverging_colours, map_uri
@@ -21,8 +21,9 @@ from workbench.schema.grades import REFERABLE_GRADE
 CHARTS = {
     "rates": charts.three_rates_chart,
     "stress": charts.stress_chart,
-    "reliability": charts.reliability_chart,
-    "referral": charts.referral_chart,
+    "reliability": uncertainty_charts.reliability_chart,
+    "referral": uncertainty_charts.referral_chart,
+    "net_benefit": uncertainty_charts.net_benefit_chart,
 }
 
 
@@ -34,7 +35,7 @@ def test_every_chart_is_a_picture_in_either_theme(written: Written, name: str, d
     assert svg.startswith("<svg")
     assert "NaN" not in svg
     assert "://" not in svg
-    assert (charts.DARK if dark else charts.LIGHT)[0] in svg
+    assert (chart_style.DARK if dark else chart_style.LIGHT)[0] in svg
 
 
 def test_the_rates_that_are_drawn_are_those_of_the_rows(written: Written) -> None:
@@ -59,7 +60,7 @@ def test_the_reliability_diagram_is_the_metric_s_own_table(written: Written) -> 
     eyes = judged_eyes(written.run)
     truth = (eyes["icdr_grade"] >= REFERABLE_GRADE).to_numpy(dtype=bool)
     table = reliability_table(truth, eyes["p_referable"].to_numpy(dtype=float))
-    drawn = charts.reliability_table(written.run)
+    drawn = uncertainty_charts.reliability_points(written.run, "none")
     assert np.allclose(drawn["mean_p"], 100 * table.mean_p)
     assert np.allclose(drawn["value"], 100 * table.observed)
     assert drawn["n"].tolist() == table.n.tolist()

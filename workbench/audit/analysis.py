@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from workbench.audit import layout
+from workbench.audit.cross_fit import CrossFit, cross_fit, shown
 from workbench.audit.figures.figure import Answered
 from workbench.audit.figures.rows import figures
 from workbench.audit.layout import AnalysisSummary, MeasurementSpec
 from workbench.audit.plan import units_of
+from workbench.audit.predictions_lacks import settle
 from workbench.audit.results import Run, checks_of_part, draws_of_rows, open_run
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import write_json
@@ -41,9 +44,12 @@ def analyse(folder: Path, *, resamples: int = 1000) -> Run:
     eyes = run.eyes()
     cutoff: float | None = None
     clean: Answered | None = None
+    fitted: CrossFit | None = None
     rows, tables, answers = [], [], []
     for measurement in track(drawn, "analysing", total=len(drawn)):
         answered = _answered(run, eyes, measurement)
+        fitted = fitted or cross_fit(run.manifest, answered)
+        answered = replace(answered, refitted=fitted.apply(answered))
         cutoff = _cutoff(run, answered) if cutoff is None else cutoff
         answered = _decide(run, answered, cutoff)
         clean = clean or answered
@@ -67,7 +73,7 @@ def _answered(run: Run, eyes: pd.DataFrame, measurement: MeasurementSpec) -> Ans
         drawn = draws_of_rows(part, run.manifest.draws, len(run.manifest.model.classes))
         present = _flags(eyes, unit, "ok")
         policy, threshold = run.manifest.policy, run.manifest.referable_threshold
-        pieces.append(decisions.eye_answers(drawn, present, policy, threshold))
+        pieces.append(settle(run.manifest, decisions.eye_answers(drawn, present, policy, threshold)))
     table = eyes[eyes["exam_id"].isin(exam_ids)].reset_index(drop=True)
     return Answered(
         measurement=measurement,
@@ -124,6 +130,7 @@ def _decide(run: Run, answered: Answered, cutoff: float) -> Answered:
     eyes["exam_id"] = per_exam["exam_id"].to_numpy()[eyes["exam"]]
     eyes["icdr_grade"] = answered.table["icdr_grade"].to_numpy()
     eyes["measurement"] = answered.measurement.id
+    eyes = eyes.assign(**shown(answered, run.manifest.policy))
     measured = eyes["p_referable"].notna()
     for grade in range(5):
         if f"p{grade}" not in eyes:

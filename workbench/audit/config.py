@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from workbench.schema.config import Config, load_config
-from workbench.schema.specs import PolicySpec, StressSpec
+from workbench.schema.specs import PolicySpec, StressSpec, ViewSpec
 
 SAMPLE = 64
 """Exams for what is slow: attacks and maps. The same ones for each."""
@@ -30,6 +30,13 @@ class AuditData(Config):
             return self.cache
         folder = self.manifest if self.manifest.is_dir() else self.manifest.parent
         return folder / "cache"
+
+
+def policy_of_a_file(values: Any) -> Any:
+    """Return the values of a configuration whose ``policy`` may name a file such as configs/policy/default.yaml."""
+    if isinstance(values, dict) and isinstance(values.get("policy"), str):
+        return {**values, "policy": load_config(PolicySpec, Path(values["policy"]))}
+    return values
 
 
 class StressLadder(Config):
@@ -68,6 +75,9 @@ DEFAULT_STRESSES = (
 )
 
 
+DrawsFrom = Literal["mc_dropout", "ensemble", "ensemble_mc_dropout", "views", "checkpoints"]
+
+
 class AuditConfig(Config):
     """The content of ``configs/audit/*.yaml``."""
 
@@ -76,7 +86,17 @@ class AuditConfig(Config):
     out: Path | None = Field(
         default=None, description="the run's folder; null: runs/<model>-<split> in the working folder"
     )
-    draws: int = Field(default=30, ge=2, description="T, the number of MC-dropout draws")
+    draws: int = Field(default=30, ge=2, description="T; an ensemble without dropout makes one per member instead")
+    draws_from: DrawsFrom = Field(default="mc_dropout", description="who makes the draws")
+    members: tuple[Path, ...] = Field(
+        default=(),
+        description="folders of the ensemble's other models; of checkpoints (none: those that the training kept)",
+    )
+    views: ViewSpec = Field(default_factory=ViewSpec, description="how far test-time views go")
+    stochastic_depth: bool = Field(default=False, description="MC-dropout: drop path and noise layers take part")
+    engine: Literal["auto", "eager", "openvino"] = Field(
+        default="auto", description="of what runs once per exam; auto: OpenVINO where installed, right and faster"
+    )
     stresses: tuple[StressLadder, ...] = DEFAULT_STRESSES
     explanations: ExplanationPlan = Field(default_factory=ExplanationPlan)
     policy: PolicySpec = Field(default_factory=lambda: PolicySpec.model_validate({}))
@@ -90,10 +110,7 @@ class AuditConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _read_policy(cls, values: Any) -> Any:
-        """Let ``policy`` name a file such as configs/policy/default.yaml."""
-        if isinstance(values, dict) and isinstance(values.get("policy"), str):
-            return {**values, "policy": load_config(PolicySpec, Path(values["policy"]))}
-        return values
+        return policy_of_a_file(values)
 
     @model_validator(mode="after")
     def _refuse_twice(self) -> AuditConfig:
@@ -101,6 +118,14 @@ class AuditConfig(Config):
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"the stress {sorted(twice)[0]} is listed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_members_without_use(self) -> AuditConfig:
+        if self.members and self.draws_from in ("mc_dropout", "views"):
+            raise ValueError(f"members are named, but draws_from is {self.draws_from}")
+        if not self.members and self.draws_from in ("ensemble", "ensemble_mc_dropout"):
+            raise ValueError(f"draws_from is {self.draws_from}, but no members are named")
         return self
 
     @property
@@ -114,7 +139,10 @@ class AuditConfig(Config):
 
     def for_the_record(self) -> dict[str, Any]:
         """Return what the results depend on: no path (hashes stand for them), no number of workers."""
-        values = self.model_dump(mode="json", exclude={"model", "out", "workers", "precision"})
+        values = self.model_dump(mode="json", exclude={"model", "out", "workers", "precision", "engine", "members"})
+        for name in ("draws_from", "views", "stochastic_depth"):  # came later: a plan made before keeps its hash
+            if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
+                del values[name]
         for path in ("manifest", "cache"):
             del values["data"][path]
         return values

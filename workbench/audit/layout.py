@@ -16,13 +16,14 @@ from pydantic import BaseModel, ValidationError
 from workbench.schema.config import Config
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import atomic_path, write_text
-from workbench.schema.model_card import ModelCard
-from workbench.schema.specs import PolicySpec, StressSpec
+from workbench.schema.model_card import ModelCard, PredictionsCard
+from workbench.schema.specs import UNLIKE_SCORES, PolicySpec, StressSpec
 
 FORMAT_VERSION: Final = 1
 CLEAN: Final = "clean"
 """The measurement without a stress; the cut-off is fixed on it."""
 PHOTOGRAPHS: Final = "photographs"
+INTAKE: Final = "intake"
 
 Status = Literal["done", "failed", "skipped"]
 
@@ -63,6 +64,7 @@ _ROW_OF_A_PART: Final = [
     ("status", pa.string()),  # done | failed | skipped
     ("reason", pa.string()),
 ]
+_UNLIKENESS: Final = [(name, pa.float64()) for name in UNLIKE_SCORES]
 DRAWS_SCHEMA: Final = pa.schema(
     [
         *_ROW_OF_A_PART,
@@ -74,8 +76,18 @@ DRAWS_SCHEMA: Final = pa.schema(
         ("flipped", pa.bool_()),
         ("survives_8bit", pa.bool_()),
         ("notes", pa.string()),
+        *_UNLIKENESS,
     ]
 )
+INTAKE_SCHEMA: Final = pa.schema(
+    [
+        *_ROW_OF_A_PART,
+        ("filed_rightly_log_odds", pa.float64()),  # evidence that the photograph is of the eye it is filed under
+        ("flag", pa.string()),  # why it is flagged, or null
+    ]
+)
+HELD_OUT_SCHEMA: Final = pa.schema(_UNLIKENESS)
+"""`reference.parquet`: the scores of training eyes that percentiles are taken from; there if the model has them."""
 MAPS_SCHEMA: Final = pa.schema(
     [
         *_ROW_OF_A_PART,
@@ -89,7 +101,12 @@ MAPS_SCHEMA: Final = pa.schema(
     ]
 )
 PHOTOGRAPHS_SCHEMA: Final = pa.schema([*_ROW_OF_A_PART, ("jpeg", pa.binary())])
-PART_SCHEMAS: Final = {"draws": DRAWS_SCHEMA, "maps": MAPS_SCHEMA, "photographs": PHOTOGRAPHS_SCHEMA}
+PART_SCHEMAS: Final = {
+    "draws": DRAWS_SCHEMA,
+    "maps": MAPS_SCHEMA,
+    "photographs": PHOTOGRAPHS_SCHEMA,
+    "intake": INTAKE_SCHEMA,
+}
 
 ROWS_SCHEMA: Final = pa.schema(
     [
@@ -140,6 +157,14 @@ EYES_SCHEMA: Final = pa.schema(
         ("mutual_information", pa.float64()),
         ("margin", pa.float64()),
         *[(f"p{grade}", pa.float64()) for grade in range(5)],
+        ("p_referable_calibrated", pa.float64()),  # by the policy's calibration; null where nothing was fitted
+        ("set_low", pa.int64()),  # the conformal set of grades, from the lowest to the highest
+        ("set_high", pa.int64()),
+        ("expected_entropy", pa.float64()),
+        ("eye_disagreement", pa.float64()),
+        *_UNLIKENESS,
+        ("unlike_training", pa.bool_()),  # by the policy's scores and percentile; null where there is no reference
+        ("flag", pa.string()),  # why the photograph is flagged before it is graded, or null
     ]
 )
 
@@ -152,13 +177,25 @@ ROW_NAMES: Final[dict[str, str]] = {
     "auc_referable_eye": "area under the ROC curve of P(referable), per eye",
     "quadratic_weighted_kappa": "agreement on the ICDR grade, per eye",
     "accuracy": "ICDR grade exactly right, per eye",
-    "sensitivity": "referable exams called referable, at the model's threshold",
-    "specificity": "non-referable exams called so, at the model's threshold",
-    "expected_calibration_error": "of P(referable), per eye",
+    "sensitivity": "referable exams called referable, at the threshold",
+    "specificity": "non-referable exams called so, at the threshold",
+    "expected_calibration_error": "of P(referable), per eye; resampling only adds to it, so its interval leans up",
     "brier": "mean squared error of P(referable), per eye",
     "recall_of_grade": "eyes of the grade `at` that are given it",
     "error_rate_at_retained": "error rate of the share `at` of exams the model is surest of",
     "auc_at_retained": "AUC (exam) of the share `at` of exams the model is surest of",
+    "sensitivity_at_retained": "sensitivity on the share `at` of exams the model is surest of",
+    "specificity_at_retained": "specificity on the share `at` of exams the model is surest of",
+    "auc_gain_over_random": "AUC of the share `at` that is kept by the score minus that kept at random",
+    "aurc": "mean error rate of the kept exams over all shares kept (area under the risk-coverage curve)",
+    "excess_aurc": "the same minus that of a score that refers every wrong exam first",
+    "augrc": "chance that an exam is wrong and kept, over all shares kept (Traub et al. 2024)",
+    "smallest_referral_nhs": "smallest share to refer so that the kept exams meet 85 % sensitivity, 80 % specificity",
+    "smallest_referral_nhs_team": "the same for all exams, if humans read the referred ones rightly",
+    "smallest_referral_idx_dr": "smallest share to refer so that the kept exams meet 85 % and 82.5 %",
+    "smallest_referral_idx_dr_team": "the same for all exams, if humans read the referred ones rightly",
+    "net_benefit": "of acting on exams from P(referable) `at` on, or on everybody; per exam, clean",
+    "net_benefit_gain": "net benefit at the threshold `at` over the better of acting on everybody and nobody; clean",
     "error_rate_change": "error rate under the stress minus that of the same exams clean",
     "silent_failure_rate_change": "silent failure rate under the stress minus that of the same exams clean",
     "auc_referable_exam_change": "AUC (exam) under the stress minus that of the same exams clean",
@@ -167,6 +204,37 @@ ROW_NAMES: Final[dict[str, str]] = {
     "survives_8bit_share": "flipped exams that stay flipped when stored as an 8-bit picture",
     "ungradable_rate": "eyes with a photograph in which no answer was possible (measurement: clean)",
     "missing_rate": "eyes without a photograph (measurement: clean)",
+    "unlike_training_rate": "exams flagged as unlike the training photographs; `of` one score alone, null: the policy's",
+    "told_from_clean_auc": "AUC of the score `of` at telling the exams under the stress from the same exams clean",
+    "intake_flagged_rate": "exams with a photograph flagged as upside down or of the other eye (measurement: clean)",
+    "log_loss": "mean of -log of the probability given to what was true, nats, per eye; `of` a calibration",
+    "brier_reliability": "mean squared distance of P to the observed rate over bins; `of` a calibration",
+    "brier_resolution": "mean squared distance of the bins' observed rates to the overall rate; `of` a calibration",
+    "brier_uncertainty": "variance of the referable status; `of` a calibration",
+    "brier_within_bins": "what remains of the Brier score: within the bins; `of` a calibration",
+    "calibration_slope": "of the logistic line on logit P; below 1: too extreme; `of` a calibration",
+    "calibration_intercept": "of the same line, beside its slope; `of` a calibration",
+    "calibration_in_the_large": "intercept with the slope held at 1; above 0: P too low; `of` a calibration",
+    "expected_calibration_error_by_chance": "what a calibrated P would show on these eyes; `of` a calibration",
+    "reliability_observed": "observed rate of a bin whose mean P is `at`; `of` a calibration (measurement: clean)",
+    "conformal_coverage": "eyes whose true grade is in the set; `of` a kind of conformal sets",
+    "conformal_coverage_patient": "patients all of whose eyes are covered; `of` a kind of conformal sets",
+    "conformal_coverage_of_grade": "eyes of grade `at` whose set holds it; `of` a kind of conformal sets",
+    "conformal_set_size": "grades in a set, mean; `of` a kind of conformal sets",
+    "conformal_single_share": "sets of one grade only; `of` a kind of conformal sets",
+    "conformal_contiguous_share": "sets without a gap; `of` a kind of conformal sets",
+    "eye_correlation": "correlation of the two eyes' P(referable) (pearson, spearman) or calls; clean",
+    "eye_correlation_true": "the same of the true referable status (pearson, calls) or grade (spearman); clean",
+    "eye_correlation_excess": "correlation of the answers to the two eyes minus that of the truth; clean",
+    "eye_kappa": "quadratic weighted kappa between the grades given to the two eyes; clean",
+    "eye_kappa_true": "quadratic weighted kappa between the true grades of the two eyes; clean",
+    "eye_kappa_excess": "kappa between the eyes' given grades minus that between their true ones; clean",
+    "worse_eye_ranked_higher": "pairs `at` grades apart (null: any) whose worse eye has the higher P(referable); clean",
+    "discordant_pair_right": "pairs with one referable eye of which both eyes are called rightly; clean",
+    "healthy_eye_called": "eyes of grade 0-1 called referable, by the fellow's state or its grade `at`; clean",
+    "referable_eye_called": "eyes of grade 2-4 called referable, by the fellow's state; clean",
+    "healthy_eye_called_rise": "healthy eyes called beside a referable fellow minus beside a healthy one; clean",
+    "referable_eye_called_rise": "referable eyes called beside a referable fellow minus beside a healthy one; clean",
 }
 """Every `name` of a row and what it says. The first three are the headline, given for every measurement."""
 
@@ -175,7 +243,7 @@ class MeasurementSpec(Config):
     """One thing that is measured on the exams, or on a stated sample of them."""
 
     id: str
-    kind: Literal["draws", "maps", "photographs"]
+    kind: Literal["draws", "maps", "photographs", "intake"]
     stress: StressSpec | None = None
     method: str | None = None
     exams: int | None = None
@@ -193,16 +261,27 @@ class Environment(Config):
     threads: int
     precision: str
     draws_how: str
+    engine: Literal["eager", "openvino"] = "eager"
+    """Of what runs once per exam; a resumed audit goes on with the same."""
+
+
+class Member(Config):
+    """A further model whose draws are in the run."""
+
+    name: str
+    model_hash: str
 
 
 class RunManifest(Config):
     """The content of ``run.json``: everything that made the run, and what is planned in it."""
 
     format_version: int = FORMAT_VERSION
+    kind: Literal["model", "predictions"] = "model"
+    """predictions: only outputs were there; what needs the model is not assessed."""
     run_id: str
     created: str
     workbench_version: str
-    model: ModelCard
+    model: ModelCard | PredictionsCard
     model_hash: str
     dataset: str
     split: str
@@ -217,7 +296,29 @@ class RunManifest(Config):
     chunk: int
     measurements: tuple[MeasurementSpec, ...]
     environment: Environment
+    reference_sha256: str | None = None
+    """Of the model's reference.safetensors, by which unlikeness was measured; None: not measured."""
+    laterality_sha256: str | None = None
+    """Of the model's intake.safetensors; None: not checked."""
+    members: tuple[Member, ...] = ()
+    """The other models of an ensemble, or the checkpoints, in the order of their draws."""
     plan_hash: str
+
+    @property
+    def card(self) -> ModelCard:
+        """The card of the model that was run.
+
+        Raises:
+            WorkbenchError: the run has only the outputs of a model.
+        """
+        if isinstance(self.model, PredictionsCard):
+            raise WorkbenchError(f"run {self.run_id} needs the model for this", "it was made from outputs alone")
+        return self.model
+
+    @property
+    def outputs(self) -> PredictionsCard | None:
+        """What is known of the outputs that the run was made from; None where the model itself was run."""
+        return self.model if isinstance(self.model, PredictionsCard) else None
 
     def measurement(self, measurement_id: str) -> MeasurementSpec:
         """Return the measurement of that name.
@@ -251,6 +352,11 @@ def manifest_path(folder: Path) -> Path:
 def exams_path(folder: Path) -> Path:
     """Return where the table of eyes lies."""
     return folder / "exams.parquet"
+
+
+def reference_path(folder: Path) -> Path:
+    """Return where the scores of the held-out training eyes lie, if the model has a reference."""
+    return folder / "reference.parquet"
 
 
 def part_path(folder: Path, measurement_id: str, chunk: int) -> Path:

@@ -18,19 +18,20 @@ import torch
 import workbench
 from workbench.audit import layout
 from workbench.audit.config import AuditConfig
+from workbench.audit.drawing import settled_drawing
 from workbench.audit.layout import Environment, MeasurementSpec, RunManifest
 from workbench.audit.results import maps_id
 from workbench.audit.units import Bench
 from workbench.data.exams import Exams, open_exams
 from workbench.explanation.registry import EXPLANATIONS
 from workbench.models.checkpoint import load_model, model_hash
+from workbench.models.precision import resolve_precision
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import canonical_hash, sha256_file
 from workbench.schema.manifest import manifest_hash, read_manifest
 from workbench.schema.model_card import ModelCard
 from workbench.stress.registry import bind
 from workbench.uncertainty.decisions import referable_threshold
-from workbench.uncertainty.mc_dropout import StochasticPredictor
 
 
 def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
@@ -41,16 +42,23 @@ def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
     """
     torch.set_num_threads(config.threads)
     model, card = load_model(config.model)
-    predictor = StochasticPredictor(model, precision=config.precision, memory_mib=config.memory_mib)
     manifest = read_manifest(config.data.manifest)
     exams = open_exams(
         manifest, card.preprocess, cache=config.data.cache_folder, split=config.data.split, limit=config.data.limit
     )
-    # One draw of nothing settles how draws are made (the predictor tries its split at the first use of a size).
-    size = card.preprocess.size
-    predictor.draws(torch.zeros(1, 6, size, size), torch.ones(1, 2, dtype=torch.bool), draws=1, seeds=[0])
-    threshold = referable_threshold(config.policy, card.referable_threshold)
-    return Bench(model, predictor, exams, config.draws, threshold, config.seed), card, manifest
+    drawing, engine = settled_drawing(config, model, card)
+    bench = Bench(
+        model,
+        drawing.maker,
+        exams,
+        drawing.draws,
+        referable_threshold(config.policy, card.referable_threshold),
+        config.seed,
+        drawing.attacked,
+        drawing.members,
+        engine,
+    )
+    return bench, card, manifest
 
 
 def measurements_of(config: AuditConfig) -> tuple[MeasurementSpec, ...]:
@@ -125,27 +133,31 @@ def describe(
         "policy": config.policy.model_dump(mode="json"),
         "referable_threshold": bench.threshold,
         "seed": config.seed,
-        "draws": config.draws,
+        "draws": bench.draws,
         "chunk": config.batch_size,
         "measurements": [measurement.model_dump(mode="json") for measurement in measurements_of(config)],
-        "environment": _environment(config, bench.predictor).model_dump(mode="json"),
+        "environment": _environment(config, bench),
     }
+    if bench.members:  # came later: a plan without members keeps its hash
+        values["members"] = [member.model_dump(mode="json") for member in bench.members]
     plan_hash = canonical_hash(values)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return RunManifest.model_validate({**values, "run_id": plan_hash[:12], "created": created, "plan_hash": plan_hash})
 
 
-def _environment(config: AuditConfig, predictor: StochasticPredictor) -> Environment:
-    return Environment(
+def _environment(config: AuditConfig, bench: Bench) -> dict[str, Any]:
+    environment = Environment(
         python=platform.python_version(),
         torch=torch.__version__,
         numpy=np.__version__,
         system=f"{platform.system()} {platform.machine()}",
         processor=_processor(),
         threads=config.threads,
-        precision=predictor.precision,
-        draws_how=predictor.how,
+        precision=resolve_precision(config.precision),
+        draws_how=bench.predictor.how,
+        engine=bench.engine,
     )
+    return environment.model_dump(mode="json", exclude=set() if bench.engine != "eager" else {"engine"})
 
 
 def _processor() -> str:

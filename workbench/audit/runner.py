@@ -7,7 +7,7 @@ from pathlib import Path
 
 from workbench.audit.analysis import analyse
 from workbench.audit.config import AuditConfig
-from workbench.audit.layout import RunManifest
+from workbench.audit.layout import RunManifest, manifest_path, read_manifest
 from workbench.audit.lock import run_lock
 from workbench.audit.plan import Unit, all_units, pending_units
 from workbench.audit.preparation import adopt, describe, measurements_of, open_bench, table_of_eyes
@@ -30,7 +30,9 @@ def run_audit(config: AuditConfig, out: Path | None = None) -> Run:
     """
     folder = out or config.out_folder()
     measurements_of(config)  # a misspelt stress is told before anything is loaded
+    config = _with_engine_of(folder, config)
     bench, card, manifest = open_bench(config)
+    config = config.model_copy(update={"engine": bench.engine})  # every worker computes with the same
     eyes = table_of_eyes(bench.exams)
     described = describe(config, bench, card, manifest, eyes)
     with run_lock(folder):
@@ -42,6 +44,13 @@ def run_audit(config: AuditConfig, out: Path | None = None) -> Run:
             console.print(f"continuing {folder}: {planned - len(pending)} of {planned} parts are there")
         _measure(bench, config, run, pending, folder)
         return analyse(folder)
+
+
+def _with_engine_of(folder: Path, config: AuditConfig) -> AuditConfig:
+    """Return the config with the engine of the run that is there, where none is asked for: parts must be alike."""
+    if config.engine != "auto" or not manifest_path(folder).exists():
+        return config
+    return config.model_copy(update={"engine": read_manifest(folder).environment.engine})
 
 
 def _sweep(folder: Path) -> None:

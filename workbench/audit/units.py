@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from workbench.audit.layout import PART_SCHEMAS, MeasurementSpec, pack_map, part_path, write_table
+from workbench.audit.layout import PART_SCHEMAS, MeasurementSpec, Member, pack_map, part_path, write_table
 from workbench.audit.plan import Unit
 from workbench.data.exams import Exams
 from workbench.explanation.checks import ExplanationResult, explain
@@ -21,7 +21,7 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 from workbench.schema.seeds import seed_for
 from workbench.stress.apply import StressResult, apply_stress
-from workbench.uncertainty.mc_dropout import StochasticPredictor
+from workbench.uncertainty.makers import DrawMaker
 
 JPEG_QUALITY: Final = 90
 
@@ -30,14 +30,29 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Bench:
-    """What every unit of a run is given: the model and the exams, and the numbers that all units share."""
+    """What every unit of a run is given: the model and the exams, and the numbers that all units share.
+
+    Attributes:
+        model: whose maps are made.
+        predictor: makes the draws.
+        exams: to measure.
+        draws: how many per exam.
+        threshold: P(referable) from which an exam is called referable.
+        seed: the run's.
+        attacked: what a stress is aimed at: the model, or the mean of an ensemble.
+        members: the further models of an ensemble.
+        engine: of what runs once per exam.
+    """
 
     model: nn.Module
-    predictor: StochasticPredictor
+    predictor: DrawMaker
     exams: Exams
     draws: int
     threshold: float
     seed: int
+    attacked: nn.Module
+    members: tuple[Member, ...] = ()
+    engine: Literal["eager", "openvino"] = "eager"
 
     def photographed(self, index: int) -> tuple[bool, bool]:
         """Return which eyes of an exam can be measured."""
@@ -103,7 +118,7 @@ def _draws(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -
     if measurement.stress is not None:
         own = [seed_for(bench.seed, exam_id, measurement.id, "stress") for exam_id in batch.exam_ids]
         result = apply_stress(
-            bench.model, x, batch.present, batch.grade, measurement.stress, own, threshold=bench.threshold
+            bench.attacked, x, batch.present, batch.grade, measurement.stress, own, threshold=bench.threshold
         )
         x = result.x
     drawn = bench.predictor.draws(x, batch.present, draws=bench.draws, seeds=seeds).cpu().numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,13 @@ def report(
             metavar="OTHER_RUN",
         ),
     ] = None,
+    cases: Annotated[
+        bool, typer.Option("--cases/--no-cases", help="Show single exams; without, a copy that may be passed on.")
+    ] = True,
+    reviews: Annotated[
+        str | None,
+        typer.Option(help="Database of the readers' reads of RUN; RUN/reviews.sqlite if there is one.", metavar="DB"),
+    ] = None,
 ) -> None:
     """Write RUN/report.html, one page that fetches nothing from elsewhere, and RUN/report.json with every figure.
 
@@ -34,6 +41,17 @@ def report(
     """
     from workbench.report.write import write_report
 
-    page = write_report(run, tuple(compare or ()))
+    page = write_report(run, tuple(compare or ()), cases=cases, readers=_readers(run, reviews))
     console.print(f"wrote {page} and {page.with_suffix('.json').name}", highlight=False, soft_wrap=True, markup=False)
     console.print(f"Next: workbench review {run}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _readers(run: Path, reviews: str | None) -> Any:
+    """Return the study of the stored reads, None where there are none."""
+    from workbench.audit.results import open_run
+    from workbench.cli.review_database import place_of
+    from workbench.review.reader_study import stored_study
+
+    if reviews is None and not (run / "reviews.sqlite").is_file():
+        return None
+    return stored_study(place_of(reviews or str(run)), open_run(run))[0]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Int, Int64
 
-from workbench.metrics import weighted
-from workbench.metrics.discrimination import once
+from workbench.metrics import sufficient
 from workbench.schema.errors import WorkbenchError
 
 Grades = Int[np.ndarray, " n"]
@@ -21,7 +20,7 @@ def quadratic_weighted_kappa(y_true: Grades, y_pred: Grades, grades: int = 5) ->
     Cohen 1968, Psychological Bulletin 70(4).
     """
     _check_range(y_true, y_pred, grades)
-    return float(weighted.quadratic_weighted_kappa(once(len(y_true)), y_true, y_pred, grades)[0])
+    return sufficient.once(sufficient.quadratic_weighted_kappa(y_true, y_pred, grades))
 
 
 def confusion_matrix(y_true: Grades, y_pred: Grades, grades: int = 5) -> Int64[np.ndarray, "{grades} {grades}"]:
@@ -36,7 +35,7 @@ def confusion_matrix(y_true: Grades, y_pred: Grades, grades: int = 5) -> Int64[n
 
 def accuracy(y_true: Grades | Bool[np.ndarray, " n"], y_pred: Grades | Bool[np.ndarray, " n"]) -> float:
     """Return the share of equal answers; NaN for no answers."""
-    return float(weighted.accuracy(once(len(y_true)), y_true, y_pred)[0])
+    return sufficient.once(sufficient.accuracy(y_true, y_pred))
 
 
 def _check_range(y_true: Grades, y_pred: Grades, grades: int) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int64
 
-from workbench.metrics import weighted
-from workbench.metrics.discrimination import once
+from workbench.metrics import sufficient
 
 Labels = Bool[np.ndarray, " n"] | Int[np.ndarray, " n"]
+
+LEAST: Final = 1e-6
+"""Nearer to 0 or 1 no probability is taken by its logarithm: tables of them are printed to six decimals."""
 
 
 class ReliabilityTable(NamedTuple):
@@ -23,7 +25,7 @@ class ReliabilityTable(NamedTuple):
 
 def brier(y_true: Labels, p: Float[np.ndarray, " n"]) -> float:
     """Return the mean squared distance of probability to outcome (Brier 1950)."""
-    return float(weighted.brier(once(len(p)), y_true, p)[0])
+    return sufficient.once(sufficient.brier(y_true, p))
 
 
 def reliability_table(y_true: Labels, p: Float[np.ndarray, " n"], bins: int = 10) -> ReliabilityTable:
@@ -57,3 +59,43 @@ def expected_calibration_error(y_true: Labels, p: Float[np.ndarray, " n"], bins:
     table = reliability_table(y_true, p, bins)
     total = int(table.n.sum())
     return float((table.n * np.abs(table.mean_p - table.observed)).sum() / total) if total else float("nan")
+
+
+def log_loss(y_true: Labels, p: Float[np.ndarray, " n"]) -> float:
+    """Return the mean of minus the log of the probability that the outcome was given, in nats; NaN for no cases.
+
+    Good 1952; ``p`` is kept `LEAST` away from 0 and 1.
+    """
+    return float(losses(y_true, p).mean()) if p.size else float("nan")
+
+
+def losses(y_true: Labels, p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return each case's log loss, in nats; see `log_loss`."""
+    inside = np.clip(p, LEAST, 1 - LEAST)
+    return -np.where(y_true.astype(bool), np.log(inside), np.log1p(-inside))
+
+
+def calibration_error_by_chance(
+    y_true: Labels, p: Float[np.ndarray, " n"], bin_of: Int[np.ndarray, " n"], clusters: Int[np.ndarray, " n"]
+) -> float:
+    """Return the expected calibration error that chance alone gives on these cases, were every bin well calibrated.
+
+    The error of a bin is then a sum over patients with mean 0: of size sqrt(2/pi) times its standard deviation, which
+    the patients' own sums give, around their bin's mean (cluster-robust: Liang, Zeger 1986). The error of a model as
+    good as this one falls below it about as often as above; compare Bröcker, Smith 2007 (consistency bars).
+
+    Args:
+        y_true: what came.
+        p: what was said.
+        bin_of: the bin of each case, see `equal_mass_bins`.
+        clusters: the patient of each case, counted from 0.
+    """
+    bins = int(bin_of.max()) + 1
+    residual = p - y_true
+    n = np.bincount(bin_of, minlength=bins)
+    centred = residual - (np.bincount(bin_of, weights=residual, minlength=bins) / np.maximum(n, 1))[bin_of]
+    cell, place = np.unique(clusters.astype(np.int64) * bins + bin_of, return_inverse=True)
+    variance = np.bincount(cell % bins, weights=np.bincount(place, weights=centred) ** 2, minlength=bins)
+    patients = np.bincount(cell % bins, minlength=bins)
+    spread = np.sqrt(variance * patients / np.maximum(patients - 1, 1))
+    return float(np.sqrt(2 / np.pi) * spread.sum() / len(p))

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import numpy as np
-from jaxtyping import Float
-
-from workbench.metrics import agreement, calibration, discrimination, referral, weighted
+from workbench.metrics import (
+    agreement,
+    brier_parts,
+    calibration,
+    costs,
+    discrimination,
+    recalibration,
+    referral,
+    selective,
+    sufficient,
+    two_eyes,
+)
+from workbench.metrics.sufficient import Sufficient
 
 Metric = Callable[..., float]
 
@@ -22,10 +31,20 @@ METRICS: Final[dict[str, Metric]] = {
     "brier": calibration.brier,
     "expected_calibration_error": calibration.expected_calibration_error,
     "mean": referral.mean,
+    "aurc": selective.aurc,
+    "excess_aurc": selective.excess_aurc,
+    "augrc": selective.augrc,
 }
 """Pure functions of arrays; a new one is added here and nowhere else."""
 
-WEIGHTED: Final[dict[Metric, Callable[..., Float[np.ndarray, " resample"]]]] = {
-    metric: getattr(weighted, name) for name, metric in METRICS.items() if hasattr(weighted, name)
-} | {discrimination.roc_auc_change: weighted.roc_auc_change}
-"""Those that take every resample in one pass, as `workbench.metrics.weighted` writes them."""
+SUFFICIENT: Final[dict[Metric, Callable[..., Sufficient]]] = {
+    metric: getattr(sufficient, name) for name, metric in METRICS.items() if hasattr(sufficient, name)
+} | {
+    discrimination.roc_auc_change: sufficient.roc_auc_change,
+    **two_eyes.IN_ONE_PASS,
+    **brier_parts.IN_ONE_PASS,
+    **recalibration.IN_ONE_PASS,
+    **selective.IN_ONE_PASS,
+    **costs.IN_ONE_PASS,
+}
+"""Those that take every resample in one pass, as `workbench.metrics.sufficient` writes them."""

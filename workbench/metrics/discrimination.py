@@ -5,14 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from workbench.metrics import weighted
+from workbench.metrics import sufficient
 
 Labels = Bool[np.ndarray, " n"] | Int[np.ndarray, " n"]
-
-
-def once(n: int) -> Float[np.ndarray, "1 n"]:
-    """Return the weights of the data as they are: every row once."""
-    return np.ones((1, n))
 
 
 def roc_auc(y_true: Labels, p: Float[np.ndarray, " n"]) -> float:
@@ -23,24 +18,24 @@ def roc_auc(y_true: Labels, p: Float[np.ndarray, " n"]) -> float:
     >>> roc_auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8]))
     0.75
     """
-    return float(weighted.roc_auc(once(len(p)), y_true, p)[0])
+    return sufficient.once(sufficient.roc_auc(y_true, p))
 
 
 def roc_auc_change(y_true: Labels, after: Float[np.ndarray, " n"], before: Float[np.ndarray, " n"]) -> float:
     """Return the area under the ROC curve of ``after`` minus that of ``before``, on the same cases."""
-    return float(weighted.roc_auc_change(once(len(after)), y_true, after, before)[0])
+    return sufficient.once(sufficient.roc_auc_change(y_true, after, before))
 
 
 def average_precision(y_true: Labels, p: Float[np.ndarray, " n"]) -> float:
     """Return the precision averaged over the steps of recall; NaN without a positive or with a NaN in ``p``."""
-    return float(weighted.average_precision(once(len(p)), y_true, p)[0])
+    return sufficient.once(sufficient.average_precision(y_true, p))
 
 
 def sensitivity(y_true: Labels, called: Labels) -> float:
     """Return the share of the diseased who are called so; NaN where nobody is diseased."""
-    return float(weighted.sensitivity(once(len(called)), y_true, called)[0])
+    return sufficient.once(sufficient.sensitivity(y_true, called))
 
 
 def specificity(y_true: Labels, called: Labels) -> float:
     """Return the share of the healthy who are called so; NaN where nobody is healthy."""
-    return float(weighted.specificity(once(len(called)), y_true, called)[0])
+    return sufficient.once(sufficient.specificity(y_true, called))

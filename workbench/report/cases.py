@@ -9,11 +9,13 @@ from typing import Any, Final
 import pandas as pd
 
 from workbench.audit.layout import CLEAN
+from workbench.audit.predictions_lacks import NEEDS_MODEL
+from workbench.audit.predictions_words import answer_value, answer_words, threshold_words
 from workbench.audit.results import HeatMap, Run
 from workbench.report.headline import kind_of
 from workbench.report.pictures import largest_of, map_uri, photograph_uri
 from workbench.schema.grades import EYES, GRADES
-from workbench.schema.words import percent, strength_words, stress_name
+from workbench.schema.words import strength_words, stress_name
 
 SILENT_SHOWN: Final = 6
 REFERRED_SHOWN: Final = 3
@@ -66,16 +68,21 @@ class CaseGroup:
 
 
 def case_groups(run: Run) -> tuple[CaseGroup, ...]:
-    """Return the three groups of worst cases, missed disease before false alarms, the graver grade first."""
+    """Return the groups of worst cases, missed disease before false alarms, the graver grade first."""
     decisions = run.decisions()
     clean = _ranked(run, decisions[decisions["measurement"] == CLEAN])
     wrong = clean["wrong"].fillna(False).astype(bool)
     referred = clean["referred"].astype(bool)
     silent, caught = clean[wrong & ~referred], clean[wrong & referred]
     attacked = _silent_under_attack(run, decisions, clean[~wrong & clean["wrong"].notna()])
-    return (
+    clean_groups = (
         _group(run, "Silent failures on clean photographs", "wrong, confident and not referred", silent, SILENT_SHOWN),
         _group(run, "Wrong on clean photographs, and referred", "wrong, but the model knew", caught, REFERRED_SHOWN),
+    )
+    if run.manifest.outputs is not None:
+        return clean_groups
+    return (
+        *clean_groups,
         _group(
             run,
             "Right on clean photographs, silently wrong under attack",
@@ -137,7 +144,7 @@ def _decision(run: Run, row: dict[str, Any]) -> str:
     told = " and ".join(why.get(one, one) for one in reasons.split(", ") if one)
     referred = f"referred: {told}" if row["referred"] else "not referred"
     return (
-        f"P(referable) {percent(row['p_referable'], 1)}, threshold {percent(run.manifest.referable_threshold, 1)}; "
+        f"{answer_words(run.manifest, row['p_referable'], 1)}, called from {threshold_words(run.manifest)}; "
         f"uncertainty {score}, cut-off {limit}; {referred}."
     )
 
@@ -157,7 +164,7 @@ def _under_stress(run: Run, exam_id: str) -> Iterator[str]:
         strength = strength_words(one.stress)
         lines.setdefault(stress_name(one.stress.name), {}).setdefault(state, []).append(strength)
     if not lines:
-        yield "not among the stressed exams"
+        yield "not among the stressed exams" if run.manifest.outputs is None else f"not assessed ({NEEDS_MODEL})"
     for name, states in lines.items():
         if len(states) == 1:
             yield f"{name}: {next(iter(states))} at every strength"
@@ -186,10 +193,17 @@ def _eyes(run: Run, exam_id: str) -> Iterator[EyePicture]:
             maps=tuple(_map(method, found[eye], jpeg, largest[method]) for method, found in maps.items()),
             true_grade=_grade(row["icdr_grade"]),
             predicted="no answer" if answer is None else _grade(answer["grade_predicted"]),
-            p_referable="no answer"
-            if answer is None
-            else f"{percent(answer['p_referable'], 1)} ± {100 * answer['p_referable_sd']:.1f}",
+            p_referable="no answer" if answer is None else _answer(run, answer),
         )
+
+
+def _answer(run: Run, answer: pd.Series) -> str:
+    """Return the answer to an eye, with its spread over the draws where there are several."""
+    words = answer_words(run.manifest, answer["p_referable"], 1)
+    if pd.isna(answer["p_referable_sd"]):
+        return words
+    spread = answer_value(run.manifest, answer["p_referable_sd"], 1).removesuffix(" %")
+    return f"{words} ± {spread}"
 
 
 def _map(method: str, heat: HeatMap | None, jpeg: bytes | None, largest: float) -> MapPicture:

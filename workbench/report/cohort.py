@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import pandas as pd
 
@@ -28,7 +29,8 @@ class Cohort:
     patients: int
     exams: int
     eyes: int
-    duplicates: int
+    duplicates: int | None
+    """Photographs with the very bytes of another; None where no photograph was there to compare."""
     cameras: tuple[tuple[str, int], ...]
     sites: tuple[tuple[str, int], ...]
     sexes: tuple[tuple[str, int], ...]
@@ -52,7 +54,7 @@ def cohort(run: Run) -> Cohort:
         patients=int(eyes["patient_id"].nunique()),
         exams=len(exams),
         eyes=len(photographed),
-        duplicates=int(hashes.duplicated().sum()),
+        duplicates=int(hashes.duplicated().sum()) if len(hashes) else None,
         cameras=_counts(exams["camera"]),
         sites=_counts(exams["site"]),
         sexes=_counts(exams["sex"]),
@@ -91,6 +93,25 @@ def _grades(photographed: pd.DataFrame) -> tuple[tuple[str, int, int], ...]:
     return tuple(rows)
 
 
+_FLOW_WORDS: Final = {
+    "model": (
+        "photograph",
+        "one per eye",
+        ("given to the model", "ungradable before the model"),
+        "without a photograph",
+        "what an import left out before the manifest is in its own summary, not in the run",
+    ),
+    "predictions": (
+        "eye",
+        "predicted or labelled",
+        ("with a prediction", "without a prediction"),
+        "in neither file",
+        "what was left out before the two files were made is not known",
+    ),
+}
+"""Per kind of run: what is counted, the words of the flow's second and third box, and what lies before them."""
+
+
 def _flow(run: Run, eyes: pd.DataFrame) -> tuple[FlowStep, ...]:
     missing, ungradable = (eyes[eyes["status"] == status] for status in ("missing", "ungradable"))
     clean = run.decisions()
@@ -99,22 +120,23 @@ def _flow(run: Run, eyes: pd.DataFrame) -> tuple[FlowStep, ...]:
     unknown = clean["referable"].isna() & ~unanswered
     reasons = [f"{reason}: {count}" for reason, count in ungradable["reason"].value_counts().items()]
     judged = int(clean["wrong"].notna().sum())
+    noun, shown, given, without, beyond = _FLOW_WORDS[run.manifest.kind]
     patients = int(eyes["patient_id"].nunique())
     return (
         FlowStep(
             counted(run.manifest.exams, "exam"),
             f"of {counted(patients, 'patient')}, split: {run.manifest.split}",
-            ("what an import left out before the manifest is in its own summary, not in the run",),
+            (beyond,),
         ),
         FlowStep(
-            counted(len(eyes) - len(missing), "photograph"),
-            "one per eye",
-            (f"{counted(len(missing), 'eye')} without a photograph",),
+            counted(len(eyes) - len(missing), noun),
+            shown,
+            (f"{counted(len(missing), 'eye')} {without}",),
         ),
         FlowStep(
-            counted(len(eyes) - len(missing) - len(ungradable), "photograph"),
-            "given to the model",
-            (f"{counted(len(ungradable), 'photograph')} ungradable before the model", *reasons),
+            counted(len(eyes) - len(missing) - len(ungradable), noun),
+            given[0],
+            (f"{counted(len(ungradable), noun)} {given[1]}", *reasons),
         ),
         FlowStep(
             counted(int((~unanswered).sum()), "exam"),

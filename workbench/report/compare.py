@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.audit.layout import CLEAN, RunManifest
+from workbench.audit.predictions_words import threshold_words
 from workbench.audit.results import Run
 from workbench.metrics import agreement, calibration, discrimination, referral
 from workbench.metrics.bootstrap import clustered_interval
@@ -81,6 +82,8 @@ def compare(here: Run, there: Run) -> Comparison:
         one, other = mine.get(name), theirs.get(name)
         if relation == "external":
             difference = independent_difference(one, other)
+        elif one.value is None or other.value is None:
+            difference = not_measured(f"{name}_difference", "not measured in both runs")
         else:
             difference = paired_difference(here, there, name)
         figures.append(ComparedFigure(FIGURE_NAMES[name], one, other, difference))
@@ -110,8 +113,8 @@ def relation_of(here: Run, there: Run) -> Relation:
         WorkbenchError: it does not, in one line.
     """
     one, other = here.manifest, there.manifest
-    same_model = one.model_hash == other.model_hash
     same_exams = one.manifest_hash == other.manifest_hash and set(here.exam_ids) == set(there.exam_ids)
+    same_model = one.model_hash == other.model_hash or (not same_exams and _same_by_name(one, other))
     between = f"{here.folder} and {there.folder}"
     if same_model and same_exams:
         raise WorkbenchError(f"{between} are the same model on the same exams", "compare with another set or model")
@@ -122,6 +125,11 @@ def relation_of(here: Run, there: Run) -> Relation:
         )
     _refuse_other_policy(one, other, between)
     return "external" if same_model else "rival"
+
+
+def _same_by_name(one: RunManifest, other: RunManifest) -> bool:
+    """Return whether two sets of outputs are said to be of one model; without a stated name each is its own."""
+    return one.outputs is not None and other.outputs is not None and one.outputs.name == other.outputs.name
 
 
 def _refuse_other_policy(one: RunManifest, other: RunManifest, between: str) -> None:
@@ -138,11 +146,15 @@ def _notes(here: Run, there: Run, relation: Relation) -> list[str]:
     notes = [f"Each run's cut-off is fixed on its own clean exams, so that both meet the same budget of {budget}."]
     if relation == "external":
         shared = set(here.eyes()["sha256"].dropna()) & set(there.eyes()["sha256"].dropna())
-        found = f"{len(shared)} photographs are in both sets." if shared else "No photograph is in both sets."
+        found = (
+            f"{len(shared)} photographs are in both sets." if shared else "No photograph is known to be in both sets."
+        )
         notes.append(f"{found} Whether a patient is in both is not known across sources.")
+        if here.manifest.model_hash != there.manifest.model_hash:
+            notes.append("That both are outputs of one model is said by its name, and not verified.")
     else:
-        thresholds = (here.manifest.referable_threshold, there.manifest.referable_threshold)
-        notes.append(f"Thresholds of P(referable): {thresholds[0]:.3f} here, {thresholds[1]:.3f} there.")
+        thresholds = (threshold_words(here.manifest), threshold_words(there.manifest))
+        notes.append(f"Called referable from {thresholds[0]} here, {thresholds[1]} there.")
     if here.manifest.environment.precision != there.manifest.environment.precision:
         notes.append("The two runs were made at different precisions.")
     return notes

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import pandas as pd
-from scipy.special import betaincinv
 
 from workbench.audit.layout import CLEAN
 from workbench.audit.results import Run
+from workbench.metrics.proportions import binomial_interval
 
 SHARES: Final = frozenset(
     {
@@ -28,6 +28,16 @@ SHARES: Final = frozenset(
         "ungradable_rate",
         "missing_rate",
         "errors_referred_share",
+        "reliability_observed",
+        "conformal_coverage",
+        "conformal_coverage_patient",
+        "conformal_coverage_of_grade",
+        "conformal_single_share",
+        "conformal_contiguous_share",
+        "worse_eye_ranked_higher",
+        "discordant_pair_right",
+        "healthy_eye_called",
+        "referable_eye_called",
     }
 )
 """Figures that count cases; where all or none count, resampling has no width and the binomial interval is given."""
@@ -81,17 +91,6 @@ def exact_where_flat(figure: Figure) -> Figure:
         return replace(figure, low=None, high=None, interval_by=None, reason=FLAT)
     low, high = binomial_interval(0 if figure.value == 0.0 else figure.clusters, figure.clusters)
     return replace(figure, low=low, high=high, interval_by=BINOMIAL)
-
-
-def binomial_interval(hits: int, n: int) -> tuple[float, float]:
-    """Return the exact 95 % interval of a share (Clopper, Pearson 1934).
-
-    >>> [round(bound, 3) for bound in binomial_interval(0, 20)]
-    [0.0, 0.168]
-    """
-    low = 0.0 if hits == 0 else float(betaincinv(hits, n - hits + 1, 0.025))
-    high = 1.0 if hits == n else float(betaincinv(hits + 1, n - hits, 0.975))
-    return low, high
 
 
 def _number(value: Any) -> float | None:

@@ -10,11 +10,13 @@ import pandas as pd
 from jaxtyping import Bool
 
 from workbench.audit.layout import CLEAN, MeasurementSpec
+from workbench.audit.predictions_lacks import NEEDS_MODEL
 from workbench.audit.results import Run
 from workbench.metrics.bootstrap import Interval, clustered_interval
 from workbench.metrics.referral import mean
 from workbench.report.figures import BOOTSTRAP, Figure, Figures, exact_where_flat
 from workbench.report.words import counted, full_words, points_words, value_words
+from workbench.schema.model_card import PredictionsCard
 from workbench.schema.seeds import seed_for
 from workbench.schema.words import ATTACKS, percent, stress_words
 
@@ -136,7 +138,7 @@ def headline(run: Run, found: tuple[Condition, ...]) -> Headline:
     sentences = [
         _clean_sentence(run, clean),
         _caught_sentence(clean, above, errors),
-        *_stress_sentences(found),
+        *(_stress_sentences(found) if run.manifest.outputs is None else _outputs_sentences(run.manifest.outputs)),
         *_small_print(found, errors),
     ]
     return Headline(_answer(above, clean), tuple(sentences), clean.errors_referred, above, found)
@@ -195,6 +197,23 @@ def _stress_sentences(found: tuple[Condition, ...]) -> list[str]:
             f"{points_words(worst.silent_change)}."
         )
     return sentences
+
+
+def _outputs_sentences(card: PredictionsCard) -> list[str]:
+    """Say what outputs alone leave open, and what was done to their rows where they could not be taken as they were."""
+    told = [f"Corruptions, attacks and maps: not assessed ({NEEDS_MODEL})."]
+    if card.normalised:
+        told.append(
+            f"{counted(card.normalised, 'row')} of {card.read:,} did not sum to 1 (by more than {card.tolerance:g}, at "
+            f"most {card.largest_deviation:.3g} off) and {'was' if card.normalised == 1 else 'were'} normalised."
+        )
+    if card.clipped:
+        told.append(f"{counted(card.clipped, 'expected grade')} of {card.read:,} lay outside 0 to 4; moved to its end.")
+    if card.without_prediction:
+        told.append(f"{counted(card.without_prediction, 'labelled eye')} had no prediction: counted as no answer.")
+    if card.without_label:
+        told.append(f"{counted(card.without_label, 'predicted eye')} had no label: neither right nor wrong.")
+    return told
 
 
 def _small_print(found: tuple[Condition, ...], errors: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -14,6 +14,8 @@ from workbench.report.explained import MethodSummary
 from workbench.report.figures import Figure, Figures
 from workbench.report.headline import Headline
 from workbench.report.subgroups import Attribute
+from workbench.report.two_eyes import TwoEyes
+from workbench.report.uncertainty import Uncertainty
 from workbench.report.words import counted, full_words, listed
 from workbench.schema.manifest import BLOCKING
 from workbench.schema.words import percent
@@ -49,6 +51,8 @@ class Evidence:
     maps: tuple[MethodSummary, ...]
     credibility: Credibility | None
     comparisons: tuple[Comparison, ...]
+    two_eyes: TwoEyes
+    uncertainty: Uncertainty
     cases: int
 
 
@@ -72,11 +76,17 @@ def not_assessed(why: str) -> Finding:
     return Finding("not assessed", why)
 
 
-def items(evidence: Evidence) -> tuple[Item, ...]:
-    """Return all 30 items in their order."""
+def items(evidence: Evidence, others: Mapping[int, Finding] | None = None) -> tuple[Item, ...]:
+    """Return all 30 items in their order.
+
+    Args:
+        evidence: what they are judged by.
+        others: by number, the items that are judged otherwise, see `workbench.report.outputs_only`.
+    """
     found = []
     for number, (title, source, judge) in enumerate(_ITEMS, start=1):
-        finding = judge if isinstance(judge, Finding) else judge(evidence)
+        other = (others or {}).get(number)
+        finding = other or (judge if isinstance(judge, Finding) else judge(evidence))
         found.append(Item(number, title, source, finding.status, finding.words, finding.lacking, finding.section))
     return tuple(found)
 
@@ -98,7 +108,7 @@ def _model(evidence: Evidence) -> Finding:
 
 def _input(evidence: Evidence) -> Finding:
     manifest = evidence.run.manifest
-    size = manifest.model.preprocess.size
+    size = manifest.card.preprocess.size
     missing = full_words(evidence.figures.get("missing_rate"))
     handed = "is referred to a human" if manifest.policy.refer_incomplete else "is judged by the eye that is there"
     words = f"Two photographs of {size} × {size} pixels, OD and OS. An exam that lacks an eye {handed}; eyes missing: "
@@ -106,7 +116,7 @@ def _input(evidence: Evidence) -> Finding:
 
 
 def _architecture(evidence: Evidence) -> Finding:
-    net, config = evidence.run.manifest.model.architecture, evidence.run.manifest.model.provenance.config
+    net, config = evidence.run.manifest.card.architecture, evidence.run.manifest.card.provenance.config
     words = f"{net.trunk}, {net.fusion} fusion; the grade is the most probable, referable from P ≥ the threshold"
     lacking = "" if config else "the loss (the model card does not hold the training's configuration)"
     return reported(words, lacking=lacking, section="conditions")
@@ -134,14 +144,14 @@ def _demographics(evidence: Evidence) -> Finding:
     words = f"severity{''.join(f', {name}' for name in known)} of the audited exams"
     lacking = "the other partitions (not in the run)"
     if absent:
-        lacking += f"; {listed(absent)} (unknown in the manifest)"
+        lacking += f"; {listed(absent)} (unknown in the {_labels_in(evidence)})"
     return reported(words, lacking=lacking, section="cohort")
 
 
 def _partition(evidence: Evidence) -> Finding:
     manifest, duplicates = evidence.run.manifest, evidence.cohort.duplicates
-    trained = manifest.model.provenance
-    found = f"{duplicates} duplicate photographs among the audited"
+    trained = manifest.card.provenance
+    found = f"{duplicates or 0} duplicate photographs among the audited"
     if not trained.manifest_hash:
         return not_assessed(f"the model card does not say what it was trained on ({found})")
     if trained.manifest_hash != manifest.manifest_hash:
@@ -156,7 +166,7 @@ def _partition(evidence: Evidence) -> Finding:
 
 
 def _preprocessing(evidence: Evidence) -> Finding:
-    spec, summary = evidence.run.manifest.model.preprocess, evidence.run.summary
+    spec, summary = evidence.run.manifest.card.preprocess, evidence.run.summary
     steps = ["disc found, cropped and scaled"]
     steps += [name for name, used in (("local average subtracted", spec.local_average), ("CLAHE", spec.clahe)) if used]
     ungradable = full_words(evidence.figures.get("ungradable_rate"))
@@ -232,19 +242,31 @@ def _calibration(evidence: Evidence) -> Finding:
     if error.value is None:
         return not_assessed(error.reason or "no value")
     words = f"reliability diagram, ECE {full_words(error)}, Brier {full_words(brier)}"
-    return reported(words, lacking="calibration slope", section="uncertainty")
+    slope = evidence.figures.get("calibration_slope", of="none")
+    if slope.value is None:
+        return reported(words, lacking=f"calibration slope ({slope.reason})", section="uncertainty")
+    return reported(f"{words}, slope {full_words(slope)}", section="uncertainty")
 
 
-_NET_BENEFIT: Final = not_assessed("no decision curve is computed in this version, and no costs are stated")
+def _net_benefit(evidence: Evidence) -> Finding:
+    gains = evidence.figures.along("net_benefit_gain")
+    if not gains:
+        return not_assessed(evidence.figures.get("net_benefit_gain").reason or "no value")
+    words = f"decision curve at {counted(len(gains), 'threshold')} of P(referable)"
+    return reported(words, lacking="cost per case found (no costs are stated)", section="uncertainty")
 
 
 def _subgroups(evidence: Evidence) -> Finding:
     known = [one.words.lower() for one in evidence.attributes if one.groups]
     unknown = [one.words.lower() for one in evidence.attributes if not one.groups]
     if not known:
-        return not_assessed("the manifest holds no attribute of any exam")
-    lacking = f"{listed(unknown)} (unknown in the manifest)" if unknown else ""
+        return not_assessed(f"the {_labels_in(evidence)} holds no attribute of any exam")
+    lacking = f"{listed(unknown)} (unknown in the {_labels_in(evidence)})" if unknown else ""
     return reported(f"by {listed(known)}", lacking=lacking, section="subgroups")
+
+
+def _labels_in(evidence: Evidence) -> str:
+    return "manifest" if evidence.run.manifest.outputs is None else "file of labels"
 
 
 def _external(evidence: Evidence) -> Finding:
@@ -252,7 +274,7 @@ def _external(evidence: Evidence) -> Finding:
     if external:
         names = listed([f"{one.name}, {counted(one.exams, 'exam')}" for one in external])
         return reported(f"beside {names}, with differences", section="comparison")
-    trained = evidence.run.manifest.model.provenance.manifest_hash
+    trained = evidence.run.manifest.card.provenance.manifest_hash
     if trained and trained != evidence.run.manifest.manifest_hash:
         return not_assessed("this set is not the one trained on, but no internal run was given (--compare)")
     return not_assessed("no run on another set was given (--compare OTHER_RUN)")
@@ -288,8 +310,12 @@ _POISONING: Final = not_assessed(
 def _uncertainty(evidence: Evidence) -> Finding:
     if not evidence.figures.along("error_rate_at_retained"):
         return not_assessed("no exam could be ranked by its uncertainty")
-    words = f"referral curve; errors referred: {full_words(evidence.headline.errors_referred)}"
-    return reported(words, lacking="detection of out-of-distribution exams", section="uncertainty")
+    words = f"coverage and risk by every score; errors referred: {full_words(evidence.headline.errors_referred)}"
+    flagged = evidence.figures.get("unlike_training_share")
+    if flagged.value is None:
+        lacking = f"detection of out-of-distribution exams ({flagged.reason})"
+        return reported(words, lacking=lacking, section="uncertainty")
+    return reported(f"{words}; unlike the training photographs: {full_words(flagged)}", section="uncertainty")
 
 
 def _explanation(evidence: Evidence) -> Finding:
@@ -339,7 +365,7 @@ _ITEMS: Final[tuple[tuple[str, str, Callable[[Evidence], Finding] | Finding], ..
     ("Pre-specified operating points against targets", "STARD", _operating_point),
     ("Ungradable rate, by intention to diagnose", "STARD", _ungradable),
     ("Calibration: reliability diagram, ECE, slope, Brier", "TRIPOD+AI", _calibration),
-    ("Decision curve, net benefit, cost per case found", "TRIPOD+AI", _NET_BENEFIT),
+    ("Decision curve, net benefit, cost per case found", "TRIPOD+AI", _net_benefit),
     ("Subgroups with intervals", "FDA; STARD-AI", _subgroups),
     ("External validation and degradation table", "CLAIM", _external),
     ("Corruption robustness", "EU AI Act Art. 15(4)", _corruptions),

@@ -83,7 +83,7 @@ def judged_eyes(run: Run) -> pd.DataFrame:
 
 def confusion(run: Run) -> Int64[np.ndarray, "true given"]:
     """Return how many clean eyes of each true grade were given each grade."""
-    eyes = judged_eyes(run)
+    eyes = judged_eyes(run).dropna(subset=["grade_predicted"])
     truth, given = (eyes[name].to_numpy(dtype=np.int64) for name in ("icdr_grade", "grade_predicted"))
     return confusion_matrix(truth, given, len(GRADES))
 

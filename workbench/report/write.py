@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +14,20 @@ import yaml
 from markupsafe import Markup
 
 import workbench
+from workbench.audit.predictions_lacks import NEEDS_MODEL, why_no_figure
+from workbench.audit.predictions_words import answer_name, threshold_words
 from workbench.audit.results import Run, open_run
-from workbench.report import attack_checks, charts, conditions, performance, subgroups, words
+from workbench.report import (
+    attack_checks,
+    charts,
+    conditions,
+    outputs_only,
+    performance,
+    subgroups,
+    uncertainty_charts,
+    words,
+)
+from workbench.report import readers as of_readers
 from workbench.report.cases import CaseGroup, case_groups
 from workbench.report.cohort import cohort
 from workbench.report.compare import Comparison, compare
@@ -25,8 +37,11 @@ from workbench.report.figures import Figures
 from workbench.report.headline import conditions as conditions_of
 from workbench.report.headline import headline
 from workbench.report.items import Evidence, Item, items
+from workbench.report.two_eyes import two_eyes
+from workbench.report.uncertainty import short, uncertainty
 from workbench.schema.files import write_json, write_text
 from workbench.schema.grades import GRADES
+from workbench.schema.reader_study import ReaderStudy
 from workbench.schema.words import percent
 
 FORMAT_VERSION: Final = 1
@@ -41,26 +56,31 @@ class Report:
     items: tuple[Item, ...]
     groups: tuple[CaseGroup, ...]
     failed_work: tuple[tuple[str, str, int], ...]
+    readers: ReaderStudy | None = None
 
 
-def write_report(run_folder: Path, compare: Sequence[Path] = ()) -> Path:
+def write_report(
+    run_folder: Path, compare: Sequence[Path] = (), *, cases: bool = True, readers: ReaderStudy | None = None
+) -> Path:
     """Write ``report.html`` and ``report.json`` into the run's folder, and return the path of the former.
 
     Args:
         run_folder: of a finished run.
         compare: folders of runs of the same model on another set, or of other models on the same exams.
+        cases: show single exams; without them the report holds figures of groups only.
+        readers: what the run's stored reads say; None where nobody read it.
 
     Raises:
         WorkbenchError: a run is not finished or damaged, a comparison makes no sense, the disk is full.
     """
-    report = assemble(open_run(run_folder), [open_run(folder) for folder in compare])
+    report = assemble(open_run(run_folder), [open_run(folder) for folder in compare], cases=cases, readers=readers)
     write_json(run_folder / "report.json", as_json(report))
     page = run_folder / "report.html"
     write_text(page, as_html(report))
     return page
 
 
-def assemble(run: Run, others: Sequence[Run] = ()) -> Report:
+def assemble(run: Run, others: Sequence[Run] = (), *, cases: bool = True, readers: ReaderStudy | None = None) -> Report:
     """Return what the report of a run says.
 
     Raises:
@@ -69,7 +89,7 @@ def assemble(run: Run, others: Sequence[Run] = ()) -> Report:
     comparisons = tuple(compare(run, other) for other in others)
     figures = Figures(run)
     found = conditions_of(run, figures)
-    groups = case_groups(run)
+    groups = tuple(group if cases else replace(group, cases=()) for group in case_groups(run))
     evidence = Evidence(
         run=run,
         figures=figures,
@@ -79,9 +99,12 @@ def assemble(run: Run, others: Sequence[Run] = ()) -> Report:
         maps=map_summaries(run),
         credibility=attack_checks.credibility(figures, found),
         comparisons=comparisons,
+        two_eyes=two_eyes(run, figures),
+        uncertainty=uncertainty(run, figures),
         cases=sum(len(group.cases) for group in groups),
     )
-    return Report(evidence, items(evidence), groups, tuple(conditions.failed_work(run)))
+    found_items = items(evidence, {**outputs_only.findings(evidence), **of_readers.findings(readers)})
+    return Report(evidence, found_items, groups, tuple(conditions.failed_work(run)), readers)
 
 
 def as_html(report: Report) -> str:
@@ -99,7 +122,9 @@ def as_html(report: Report) -> str:
         "interval": words.interval_words,
         "full": words.full_words,
         "difference": words.difference_words,
+        "points": words.points_words,
         "percent": percent,
+        "short": short,
     }
     environment.globals["counted"] = words.counted
     evidence = report.evidence
@@ -111,17 +136,22 @@ def as_html(report: Report) -> str:
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # our own file, not data
         charts=_charts(evidence.run),
         grades=GRADES,
-        metrics=performance.clean_figures(evidence.figures),
+        metrics=outputs_only.reworded(performance.clean_figures(evidence.figures), evidence.run.manifest),
         recalls=performance.recalls(evidence.figures),
         targets=performance.targets(evidence.figures),
         **_confusion(evidence.run),
         facts=conditions.facts(evidence.run),
         failed_work=report.failed_work,
-        commands=conditions.commands(bool(evidence.comparisons)),
+        commands=conditions.commands(evidence.run, bool(evidence.comparisons)),
         counts={status: sum(one.status == status for one in report.items) for status in STATUSES},
         version=workbench.__version__,
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         small_group=words.SMALL_GROUP,
+        needs_model=NEEDS_MODEL,
+        answer_name=answer_name(evidence.run.manifest),
+        threshold=threshold_words(evidence.run.manifest),
+        lacks=why_no_figure(evidence.run.manifest),
+        labels_in="file of labels" if evidence.run.manifest.outputs else "manifest",
         config=yaml.safe_dump(evidence.run.manifest.config, sort_keys=False, allow_unicode=True),
     )
     return re.sub(r"\n\s*\n+", "\n", page)
@@ -133,9 +163,13 @@ STATUSES: Final = ("reported", "not assessed", "not applicable")
 def _charts(run: Run) -> dict[str, Markup]:
     drawn: dict[str, Any] = {
         "rates": charts.three_rates_chart(run),
-        "reliability": charts.reliability_chart(run),
-        "referral": charts.referral_chart(run),
+        "referral": uncertainty_charts.referral_chart(run),
     }
+    if "brier" not in why_no_figure(run.manifest):
+        drawn["reliability"] = uncertainty_charts.reliability_chart(run)
+        drawn["net_benefit"] = uncertainty_charts.net_benefit_chart(run)
+    if charts.has_two_eyes(run):
+        drawn["two_eyes"] = charts.two_eyes_chart(run)
     if charts.has_stress(run, "attack"):
         drawn["attack"] = charts.strength_chart(run, "attack")
     if charts.has_stress(run, "corruption"):
@@ -161,6 +195,7 @@ def as_json(report: Report) -> dict[str, Any]:
     evidence = report.evidence
     manifest = evidence.run.manifest
     told = evidence.headline
+    lacks = why_no_figure(manifest)
     return {
         "format_version": FORMAT_VERSION,
         "workbench_version": workbench.__version__,
@@ -175,7 +210,7 @@ def as_json(report: Report) -> dict[str, Any]:
             "errors_referred_above_random": told.above_random.as_json(),
         },
         "figures": [one.as_json() for one in evidence.figures],
-        "confusion": performance.confusion(evidence.run).tolist(),
+        "confusion": performance.confusion(evidence.run).tolist() if "accuracy" not in lacks else None,
         "cohort": asdict(evidence.cohort),
         "credibility": None if evidence.credibility is None else asdict(evidence.credibility),
         "maps": [asdict(one) for one in evidence.maps],
@@ -189,6 +224,7 @@ def as_json(report: Report) -> dict[str, Any]:
             for measurement, reason, count in report.failed_work
         ],
         "items": [asdict(one) for one in report.items],
+        "readers": None if report.readers is None else report.readers.model_dump(),
     }
 
 

@@ -58,6 +58,8 @@ class Provenance(Config):
     not_assessed: dict[str, str] = Field(default_factory=dict, description="a figure that has no value, and why")
     stopped: str = Field("", description="why the training ended")
     conflicts_allowed: tuple[str, ...] = Field((), description="conflicts of the manifest that the user overrode")
+    reference_sha256: str = Field("", description="of reference.safetensors beside the weights, where it was made")
+    laterality_sha256: str = Field("", description="of intake.safetensors beside the weights, where it was made")
 
 
 class ModelCard(Config):
@@ -73,3 +75,30 @@ class ModelCard(Config):
     licence: str = "not stated"
     provenance: Provenance = Provenance()
     weights_sha256: str = ""
+
+
+Outputs = Literal["grades", "binary", "expected_grade"]
+"""What a model's output is per eye: five probabilities, P(referable) alone, or one number on the scale 0 to 4."""
+
+
+class PredictionsCard(Config):
+    """What is known of a model of which only outputs exist: the files, and what was done to them on reading."""
+
+    format_version: int = FORMAT_VERSION
+    kind: Literal["predictions"] = "predictions"
+    name: str
+    outputs: Outputs
+    per: Literal["eye", "exam"] = Field("eye", description="exam: one answer for both eyes, nothing known per eye")
+    predictions_sha256: str
+    labels_sha256: str
+    read: int = Field(ge=0, description="rows of the predictions")
+    tolerance: float = Field(ge=0, description="a row whose sum differs from 1 by more is normalised and counted")
+    normalised: int = Field(0, ge=0)
+    largest_deviation: float = Field(0.0, ge=0, description="of a row's sum from 1, over every row; before normalising")
+    clipped: int = Field(0, ge=0, description="expected grades outside 0 to 4, moved to its nearer end")
+    without_prediction: int = Field(0, ge=0, description="labelled eyes that have no prediction: no answer")
+    without_label: int = Field(0, ge=0, description="predictions that have no label: ungraded")
+    classes: tuple[str, ...] = GRADES
+    referable_threshold: float = Field(0.5, gt=0, lt=1)
+    intended_use: str = ""
+    licence: str = "not stated"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, model_serializer
 
 from workbench.schema.config import Config
 
@@ -35,15 +36,73 @@ class StressSpec(Config):
         return f"{self.name}@{self.strength:g}" + ("" if self.eyes == "both" else f".{self.eyes}")
 
 
+class ViewSpec(Config):
+    """How far a test-time view may go; none mirrors an eye."""
+
+    rotation_degrees: float = Field(10.0, ge=0, le=45, description="either way")
+    shift: float = Field(0.02, ge=0, le=0.25, description="share of the side, either way")
+    zoom: float = Field(0.05, ge=0, lt=0.5, description="larger or smaller by up to this share")
+    brightness: float = Field(0.03, ge=0, le=0.5, description="added within the disc, either way")
+    geometry: Literal["per_exam", "per_eye"] = Field(
+        "per_exam", description="per_exam: both eyes move alike; per_eye: each by itself"
+    )
+
+
+UNLIKE_SCORES: Final = ("appearance", "mahalanobis", "nearest_neighbours", "energy")
+"""How unlike the training photographs an eye is: each needs what was kept of them (`reference.safetensors`)."""
+
+FIRST_POLICY: Final = ("referral_budget", "referral_score", "pooling", "referable_threshold", "refer_incomplete")
+"""What every policy has stated since the first version; of what came later, only what is not the default."""
+
+
 class PolicySpec(Config):
     """How answers become decisions, the same for the clean set and for every stress."""
 
     referral_budget: float = Field(0.2, ge=0, le=1, description="share of clean exams handed to a human")
-    referral_score: Literal["predictive_entropy", "mutual_information", "p_referable_sd", "margin"] = (
-        "predictive_entropy"
-    )
-    pooling: Literal["mean", "log_mean", "majority"] = "mean"
+    referral_score: Literal[
+        "predictive_entropy",
+        "expected_entropy",
+        "mutual_information",
+        "p_referable_sd",
+        "margin",
+        "eye_disagreement",
+        "appearance",
+        "mahalanobis",
+        "nearest_neighbours",
+        "energy",
+    ] = Field("predictive_entropy", description="the last four need the model's reference.safetensors")
+    pooling: Literal["mean", "log_mean", "median", "majority"] = "mean"
     referable_threshold: float | None = Field(
         None, gt=0, lt=1, description="P(referable) from which an exam is called referable; null: the model's own"
     )
     refer_incomplete: bool = Field(True, description="an exam with a missing or ungradable eye goes to a human")
+    refer_unlike_training: bool = Field(
+        False, description="an exam flagged as unlike the training photographs goes to a human, within the budget"
+    )
+    unlike_training_scores: tuple[Literal["appearance", "mahalanobis", "nearest_neighbours", "energy"], ...] = Field(
+        ("appearance", "mahalanobis"), min_length=1, description="any of these flags an eye as unlike the training ones"
+    )
+    unlike_training_percentile: float = Field(
+        99.0,
+        gt=0,
+        lt=100,
+        description="this share of eyes like the training ones is not flagged, by all scores at once",
+    )
+    calibration: Literal["none", "temperature", "vector", "isotonic", "logistic"] = Field(
+        "logistic", description="how p_referable_calibrated is made; decisions stay on P(referable) as it was"
+    )
+    conformal_coverage: float = Field(0.9, gt=0, lt=1, description="how often a set of grades shall hold the true one")
+    conformal: Literal["ordinal", "class_conditional"] = Field(
+        "ordinal", description="the coverage holds over all eyes, or for each true grade by itself"
+    )
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _as_first_written(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave out a later field at its default, so that a plan made before there was one keeps its hash."""
+        fields = type(self).model_fields
+        values = handler(self)
+        return {
+            name: value
+            for name, value in values.items()
+            if name in FIRST_POLICY or getattr(self, name) != fields[name].default
+        }

@@ -22,9 +22,31 @@ STRESS_NAMES: Final = {
 
 SCORE_NAMES: Final = {
     "predictive_entropy": "predictive entropy",
+    "expected_entropy": "expected entropy",
     "mutual_information": "mutual information",
     "p_referable_sd": "spread of P(referable)",
     "margin": "nearness to the threshold",
+    "eye_disagreement": "disagreement between the eyes",
+    "appearance": "unlikeness of the photograph's look",
+    "mahalanobis": "Mahalanobis distance from the training photographs",
+    "nearest_neighbours": "distance to the nearest training photographs",
+    "energy": "energy of the logits",
+}
+
+
+CALIBRATION_NAMES: Final = {
+    "none": "as the model answers",
+    "temperature": "temperature scaling",
+    "vector": "vector scaling",
+    "isotonic": "isotonic regression",
+    "logistic": "logistic (Platt) scaling",
+}
+
+CONFORMAL_NAMES: Final = {
+    "ordinal": "contiguous sets",
+    "class_conditional": "contiguous sets, a threshold for each grade",
+    "lac": "least ambiguous sets (LAC)",
+    "aps": "adaptive sets (APS)",
 }
 
 
@@ -55,3 +77,18 @@ def percent(value: float | None, digits: int = 0) -> str:
     ('81 %', 'not known')
     """
     return "not known" if value is None or math.isnan(value) else f"{100 * value:.{digits}f} %"
+
+
+def set_words(low: int | None, high: int | None, highest: int = 4) -> str:
+    """Return a set of grades as a clinician reads it.
+
+    >>> [set_words(1, 1), set_words(1, 2), set_words(0, 2), set_words(0, 4), set_words(None, None)]
+    ['grade 1', 'grade 1 or 2', 'any grade from 0 to 2', 'cannot be narrowed down', 'no answer']
+    """
+    if low is None or high is None:
+        return "no answer"
+    if low == 0 and high == highest:
+        return "cannot be narrowed down"
+    if low == high:
+        return f"grade {low}"
+    return f"grade {low} or {high}" if high == low + 1 else f"any grade from {low} to {high}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,24 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from workbench.audit.layout import MeasurementSpec
 from workbench.metrics.bootstrap import Interval
+from workbench.schema.grades import UNGRADED
+
+NOTHING: Final = Interval(np.nan, np.nan, np.nan, 0, 0)
+"""The interval of a figure that is not there."""
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """The answers of one measurement calibrated and as sets of grades, by what was fitted without their patients.
+
+    ``reasons``: why a calibration or a kind of sets is not there; ``uncovered``: per kind, the grades that are in every
+    set, and why.
+    """
+
+    p_referable: dict[str, Float[np.ndarray, "exam 2"]]
+    members: dict[str, Bool[np.ndarray, "exam 2 grade"]]
+    reasons: dict[str, str]
+    uncovered: dict[str, dict[int, str]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +45,7 @@ class Answered:
     checks: pd.DataFrame | None
     decisions: pd.DataFrame
     eyes: pd.DataFrame
+    refitted: Refitted | None = None
 
     def decided(self, table: pd.DataFrame, eyes: pd.DataFrame) -> Answered:
         """Return it with its decisions."""
@@ -91,3 +111,12 @@ def exam_arrays(answered: Answered) -> ExamArrays:
 def floats(column: pd.Series) -> Float[np.ndarray, " n"]:
     """Return a nullable column as floats, NaN for null."""
     return column.astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+
+
+def judged_eyes(answered: Answered) -> Bool[np.ndarray, " eye"]:
+    """Return which eyes have an answer and a grade of their own, OD and OS in turn.
+
+    A grade given to the patient as a whole says nothing about one eye.
+    """
+    own = (answered.table["label_level"].fillna("eye") != "patient").to_numpy(dtype=bool)
+    return own & (answered.grade.ravel() != UNGRADED) & ~np.isnan(answered.answers["p_referable"].ravel())

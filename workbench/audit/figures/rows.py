@@ -7,14 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbench.audit.figures.calibration import calibration_figures
+from workbench.audit.figures.conformal import conformal_figures
 from workbench.audit.figures.eyes import per_eye
-from workbench.audit.figures.figure import Answered, Figure, Found
+from workbench.audit.figures.figure import NOTHING, Answered, Figure, Found
 from workbench.audit.figures.rates import changes, checked, per_exam, photographs
 from workbench.audit.figures.referral import referral_figures
 from workbench.audit.figures.subgroups import subgroups
+from workbench.audit.figures.two_eyes import two_eye_figures
 from workbench.audit.layout import ROWS_SCHEMA, MeasurementSpec, RunManifest
+from workbench.audit.predictions_lacks import why_not
 from workbench.metrics import bootstrap
 from workbench.schema.seeds import seed_for
+from workbench.uncertainty.decisions import referable_threshold
 
 
 def figures(run: RunManifest, answered: Answered, clean: Answered, *, resamples: int) -> pd.DataFrame:
@@ -26,13 +31,28 @@ def figures(run: RunManifest, answered: Answered, clean: Answered, *, resamples:
         clean: the same run's clean exams, for what has changed on the same exams.
         resamples: of the bootstrap, see `workbench.metrics.bootstrap`.
     """
-    wanted = [*per_exam(answered), *per_eye(answered), *referral_figures(answered), *subgroups(answered)]
+    wanted: list[Figure | Found] = [
+        *per_exam(answered),
+        *per_eye(answered),
+        *referral_figures(answered, resamples=resamples, seed=seed_for(run.seed, answered.measurement.id)),
+        *subgroups(answered),
+    ]
+    wanted += [*calibration_figures(answered, run.policy), *conformal_figures(answered, run.policy)]
     if answered.measurement.stress is None:
-        wanted += list(photographs(answered))
+        threshold = referable_threshold(run.policy, run.referable_threshold)
+        wanted += [*photographs(answered), *two_eye_figures(answered, threshold)]
     else:
         wanted += [*changes(answered, clean), *checked(answered)]
-    rows = [_row(run, answered.measurement, figure, resamples) for figure in wanted]
+    rows = [_row(run, answered.measurement, _possible(run, figure), resamples) for figure in wanted]
     return pd.DataFrame(rows, columns=ROWS_SCHEMA.names)
+
+
+def _possible(run: RunManifest, figure: Figure | Found) -> Figure | Found:
+    """Return the figure, or why the run's outputs give no ground for it."""
+    reason = why_not(run, figure.name, figure.of)
+    if reason is None:
+        return figure
+    return Found(figure.name, NOTHING, figure.subgroup, figure.at, figure.of, reason)
 
 
 def figure_seed(run: RunManifest, measurement: MeasurementSpec, figure: Figure | Found) -> int:

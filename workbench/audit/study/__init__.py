@@ -1,0 +1,1 @@
+"""Makers of draws × poolings × scores, compared on the same exams."""
