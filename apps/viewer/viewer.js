@@ -1,230 +1,136 @@
-// Two eyes in one view: linked zoom and pan, red-free, contrast, brightness, heat map. Everything here runs in the
-// browser; nothing is sent back, so no slider reruns the page. Text from data is only ever set as textContent.
+// Two eyes in one view. Everything here runs in the browser; the page hears only of a finished stroke.
 
 const LARGEST_ZOOM = 40;
-const AGAINST = [47, 123, 255]; // blue and yellow: told apart by colour-blind readers, and against an orange fundus
-const FOR = [255, 226, 61];
-const viewers = new WeakMap();
-
-const element = (name, className, text) => {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+const MODES = ["blend", "contour", "beside"];
+const HINTS = {
+  pan: "",
+  point: "Click to mark",
+  outline: "Click corners or draw around it; Enter, double click or the first corner closes it",
+  ruler: "Drag from end to end",
+  grid: "Click the fovea; drag across the disc to set its diameter",
 };
-
-async function decode(base64, type) {
-  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  return createImageBitmap(new Blob([bytes], { type }), { colorSpaceConversion: "none" });
-}
-
-function canvasOf(bitmap, paint) {
-  const canvas = document.createElement("canvas");
-  canvas.width = bitmap.width;
-  canvas.height = bitmap.height;
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0);
-  const image = context.getImageData(0, 0, canvas.width, canvas.height);
-  paint(image.data);
-  context.putImageData(image, 0, 0);
-  return canvas;
-}
-
-function greenAlone(pixels) {
-  for (let at = 0; at < pixels.length; at += 4) pixels[at] = pixels[at + 2] = pixels[at + 1];
-}
-
-// 128 is zero and stays transparent; the further from it, the more opaque.
-function signedColours(pixels) {
-  for (let at = 0; at < pixels.length; at += 4) {
-    const share = Math.max(-1, Math.min(1, (pixels[at] - 128) / 127));
-    const colour = share < 0 ? AGAINST : FOR;
-    pixels[at] = colour[0];
-    pixels[at + 1] = colour[1];
-    pixels[at + 2] = colour[2];
-    pixels[at + 3] = Math.round(255 * Math.sqrt(Math.abs(share)));
-  }
-}
-
-class Pane {
-  constructor(eye, viewer) {
-    this.eye = eye;
-    this.viewer = viewer;
-    this.maps = {};
-    this.root = element("section", "pane");
-    this.root.dataset.eye = eye.eye;
-    const title = element("div", "title");
-    title.append(element("b", "", eye.title), element("span", "quiet", eye.about || ""));
-    this.stage = element("div", "stage");
-    this.photograph = element("canvas", "photograph");
-    this.overlay = element("canvas", "overlay");
-    this.corner = element("div", "corner");
-    this.stage.append(this.photograph, this.overlay, this.corner);
-    if (!eye.jpeg) {
-      const empty = element("div", "empty");
-      empty.append(element("b", "", eye.status || "missing"), element("span", "", eye.reason || ""));
-      this.stage.append(empty);
-    }
-    this.root.append(title, this.stage, this.answer());
-  }
-
-  answer() {
-    const box = element("div", "answer");
-    const answer = this.eye.answer;
-    if (!answer) {
-      if (this.eye.no_answer) box.append(element("div", "quiet", this.eye.no_answer));
-      return box;
-    }
-    const headline = element("div", "headline");
-    headline.append(element("b", "", answer.grade), element("span", "", answer.referable));
-    box.append(headline, element("div", "quiet", answer.uncertainty));
-    const bars = element("div", "bars");
-    answer.bars.forEach((bar) => {
-      const chosen = bar.chosen ? " chosen" : "";
-      const track = element("div", `track${chosen}`);
-      const fill = element("div", "fill");
-      fill.style.width = `${100 * bar.share}%`;
-      track.append(fill);
-      if (bar.low !== null) {
-        const span = element("div", "span");
-        span.style.left = `${100 * bar.low}%`;
-        span.style.width = `${Math.max(0.4, 100 * (bar.high - bar.low))}%`;
-        track.append(span);
-      }
-      track.title = bar.title;
-      bars.append(element("span", chosen, bar.label), track, element("span", `number${chosen}`, bar.words));
-    });
-    box.append(bars);
-    return box;
-  }
-
-  async load() {
-    if (!this.eye.jpeg) return;
-    this.colour = await decode(this.eye.jpeg, "image/jpeg");
-  }
-
-  source() {
-    if (!this.viewer.state.redfree) return this.colour;
-    this.green ??= this.colour && canvasOf(this.colour, greenAlone);
-    return this.green;
-  }
-
-  async map(method) {
-    const png = this.viewer.data.maps?.[method]?.[this.eye.eye];
-    if (png && !(method in this.maps)) {
-      this.maps[method] = null;
-      this.maps[method] = canvasOf(await decode(png, "image/png"), signedColours);
-      this.viewer.draw();
-    }
-    return this.maps[method];
-  }
-
-  // From the square that the model saw to the stage: both panes share zoom and centre, so they share this too.
-  geometry() {
-    const { zoom, x, y } = this.viewer.state;
-    const width = this.stage.clientWidth;
-    const height = this.stage.clientHeight;
-    const side = Math.min(width, height) * zoom;
-    return { width, height, side, left: width / 2 - x * side, top: height / 2 - y * side };
-  }
-
-  draw() {
-    const { state } = this.viewer;
-    const { width, height, side, left, top } = this.geometry();
-    this.stage.dataset.transform = `${side.toFixed(3)} ${left.toFixed(3)} ${top.toFixed(3)}`;
-    const ratio = window.devicePixelRatio || 1;
-    for (const canvas of [this.photograph, this.overlay]) {
-      const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
-      if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
-    }
-    const source = this.source();
-    this.paint(this.photograph, (context) => {
-      if (!source) return;
-      const [cropX, cropY, cropSide] = this.eye.crop;
-      const scale = side / cropSide;
-      context.imageSmoothingEnabled = scale * ratio < 6;
-      context.drawImage(source, left - cropX * scale, top - cropY * scale, source.width * scale, source.height * scale);
-    });
-    this.photograph.style.filter = `contrast(${state.contrast}%) brightness(${state.brightness}%)`;
-    this.drawMap(side, left, top);
-  }
-
-  drawMap(side, left, top) {
-    const { state, data } = this.viewer;
-    const map = state.map ? this.maps[state.method] : null;
-    if (state.map && map === undefined) this.map(state.method);
-    this.overlay.style.opacity = state.map ? state.opacity / 100 : 0;
-    this.paint(this.overlay, (context) => map && context.drawImage(map, left, top, side, side));
-    const reason = state.map && data.withheld?.[this.eye.eye]?.[state.method];
-    this.corner.textContent = reason ? `Map withheld: ${reason}` : "";
-  }
-
-  paint(canvas, drawing) {
-    const context = canvas.getContext("2d");
-    const ratio = window.devicePixelRatio || 1;
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.clearRect(0, 0, canvas.width, canvas.height);
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.imageSmoothingQuality = "high";
-    drawing(context);
-  }
-}
+const FRESH = {
+  zoom: 1, x: 0.5, y: 0.5, green: false, clahe: false, contrast: 100, brightness: 100, map: false, compare: "", other: false,
+  tool: "pan", grid: false, eye: "OD",
+};
+const KEPT = { mirrored: false, mode: "blend", opacity: 70, kind: "microaneurysm" }; // a reader's habits go with them
+const viewers = new WeakMap();
 
 class Viewer {
   constructor(root) {
     this.root = root;
     this.one = (selector) => root.querySelector(selector);
+    this.state = { ...FRESH, ...KEPT };
     this.pointers = new Map();
     this.onKey = (event) => this.key(event);
-    root.querySelectorAll("[data-act]").forEach((button) => {
-      button.addEventListener("click", () => this.act(button.dataset.act));
-    });
-    root.querySelectorAll("[data-set]").forEach((input) => {
-      input.addEventListener("input", () => {
-        this.state[input.dataset.set] = input.type === "range" ? Number(input.value) : input.value;
-        this.draw();
-      });
-    });
-    new ResizeObserver(() => this.draw()).observe(this.one(".panes"));
-    document.addEventListener("fullscreenchange", () => this.draw());
+    this.onLeave = () => this.letGo();
+    root.querySelectorAll("[data-act]").forEach((button) => button.addEventListener("click", () => this.act(button.dataset.act)));
+    root.querySelectorAll("[data-tool]").forEach((button) => button.addEventListener("click", () => this.use(button.dataset.tool)));
+    root.querySelectorAll("[data-set]").forEach((input) => input.addEventListener("input", () => this.set(input)));
+    root.addEventListener("pointerdown", () => { this.byKeys = false; }, true);
+    root.addEventListener("pointerleave", () => this.send());
+    root.addEventListener("focusout", (event) => { if (!root.contains(event.relatedTarget)) this.send(); });
+    this.sizes = new ResizeObserver(() => this.measure());
+    this.bar = this.one(".bar-of-map");
+    this.one(".legend .lines").append(...legendOf());
+    document.addEventListener("fullscreenchange", () => this.measure());
   }
 
   wake() {
-    document.addEventListener("keydown", this.onKey);
+    window.addEventListener("keydown", this.onKey, true);
+    window.addEventListener("keyup", this.onKey, true);
+    window.addEventListener("blur", this.onLeave);
   }
 
   sleep() {
-    document.removeEventListener("keydown", this.onKey);
+    this.send();
+    window.removeEventListener("keydown", this.onKey, true);
+    window.removeEventListener("keyup", this.onKey, true);
+    window.removeEventListener("blur", this.onLeave);
+    this.lanes?.forEach((lane) => lane.end());
+    this.panes?.forEach((pane) => pane.close());
+    this.lanes = this.panes = this.data = null;
   }
 
-  async show(data) {
+  file([begins, length]) {
+    return this.files.subarray(begins, begins + length);
+  }
+
+  async show(message, tell) {
     this.wake();
-    if (this.data?.exam === data.exam && this.data?.version === data.version) return;
-    const kept = this.data?.exam === data.exam ? this.state : null;
+    this.setValue = tell;
+    const view = new DataView(message.buffer, message.byteOffset, message.byteLength);
+    const length = view.getUint32(4, true);
+    const data = JSON.parse(new TextDecoder().decode(message.subarray(8, 8 + length)));
+    if (this.data?.version === data.version) return;
+    this.send();
+    this.files = message.subarray(8 + length);
+    const another = this.data?.draft !== data.draft || this.data?.exam !== data.exam;
+    if (another) {
+      this.drawing = new Drawing(data.drawn);
+      const kept = Object.fromEntries(Object.keys(KEPT).map((name) => [name, this.state[name]]));
+      this.state = { ...FRESH, ...kept, grid: Object.keys(data.drawn.grids).length > 0 }; // every exam is first seen clean
+    }
     this.data = data;
-    const methods = Object.keys({ ...data.maps, ...data.withheld?.OD, ...data.withheld?.OS });
-    // Every exam is first seen clean: whole, in colour, without a map.
-    this.state = kept ?? {
-      zoom: 1, x: 0.5, y: 0.5, redfree: false, contrast: 100, brightness: 100, map: false, method: methods[0], opacity: 70,
-    };
-    this.one(".maps").hidden = methods.length === 0;
-    this.one("[data-set=method]").replaceChildren(
-      ...methods.map((method) => {
-        const option = element("option", "", data.method_names?.[method] ?? method);
-        option.value = method;
-        return option;
-      }),
-    );
+    this.bounds();
+    if (another) this.fit();
+    this.codes = new Map(data.kinds.map(({ kind, code }) => [kind, code]));
+    this.stroke = null;
     delete this.root.dataset.ready;
-    this.panes = data.eyes.map((eye) => new Pane(eye, this));
+    this.lanes ??= data.panes.map(() => new PixelLane());
+    this.lanes.forEach((lane) => lane.ask({ work: "forget" }));
+    this.panes?.forEach((pane) => pane.close());
+    this.panes = data.panes.map((pane) => new Pane(pane, this));
     this.one(".panes").replaceChildren(...this.panes.map((pane) => pane.root));
-    this.panes.forEach((pane) => this.listen(pane));
+    (this.panes.findLast((pane) => pane.data.shown) ?? this.panes[1]).stage.append(this.bar);
+    this.choices();
+    this.sizes.disconnect();
+    this.panes.forEach((pane) => {
+      this.sizes.observe(pane.stage);
+      this.listen(pane);
+    });
+    this.measure();
+    await this.load(this.panes);
+  }
+
+  async load(shown) {
+    await Promise.all(shown.map((pane, place) => Promise.resolve(pane.load(this.lanes[place])).catch(() => {
+      pane.stage.append(element("div", "empty", "This photograph cannot be shown."));
+    })));
+    if (this.panes !== shown || !this.data) return;
     this.draw();
-    const shown = this.panes;
-    await Promise.all(shown.map((pane) => pane.load().catch(() => { pane.corner.textContent = "This photograph cannot be shown."; })));
-    if (this.panes !== shown) return;
+    requestAnimationFrame(() => requestAnimationFrame(() => {
+      if (this.panes !== shown || !this.data) return;
+      this.root.dataset.ready = this.data.exam;
+      if (this.lists.compare.length > 1) this.decodePair(this.lists.compare[1]); // so that the first flicker does not wait
+    }));
+  }
+
+  // The lists to choose from: they come from the data, so they are filled with text alone.
+  choices() {
+    const { data, state } = this;
+    const fill = (name, options) => this.one(`[data-set=${name}]`).replaceChildren(...options.map(([value, words]) => {
+      const option = element("option", "", words);
+      option.value = value;
+      return option;
+    }));
+    const methods = new Map(data.panes.flatMap((pane) => pane.maps.map(({ method, name }) => [method, name])));
+    const names = [...new Set(data.panes.flatMap((pane) => pane.comparisons.map(({ name }) => name)))];
+    fill("method", [...methods]);
+    fill("compare", [["", "nothing"], ...names.map((name) => [name, name])]);
+    fill("kind", data.kinds.map(({ kind, name }) => [kind, name]));
+    this.lists = { method: [...methods.keys()], compare: ["", ...names], kind: data.kinds.map(({ kind }) => kind), mode: MODES };
+    state.method = methods.has(state.method) ? state.method : this.lists.method[0];
+    const photographed = data.panes.filter((pane) => pane.shown);
+    state.eye = (photographed.find((pane) => pane.eye === state.eye) ?? photographed[0] ?? data.panes[0]).eye;
+    this.one(".maps").hidden = methods.size === 0;
+    this.one(".compares").hidden = names.length === 0;
+    this.root.querySelectorAll(".marking").forEach((part) => { part.hidden = !data.can_draw; });
+  }
+
+  measure() {
+    this.panes?.forEach((pane) => { pane.size = [pane.stage.clientWidth, pane.stage.clientHeight]; });
     this.draw();
-    requestAnimationFrame(() => { this.root.dataset.ready = data.exam; });
   }
 
   draw() {
@@ -237,67 +143,203 @@ class Viewer {
   }
 
   controls() {
-    const { state } = this;
-    this.one(".zoom").textContent = `${Math.round(100 * state.zoom)} %`;
-    this.one("[data-act=redfree]").setAttribute("aria-pressed", String(state.redfree));
-    this.one("[data-act=map]").setAttribute("aria-pressed", String(state.map));
-    this.one("[data-set=opacity]").disabled = !state.map;
-    this.one(".legend").hidden = this.one(".caution").hidden = !state.map;
-    for (const name of ["contrast", "brightness", "opacity", "method"]) {
-      const input = this.one(`[data-set=${name}]`);
-      if (state[name] !== undefined && input.value !== String(state[name])) input.value = state[name];
+    const { state, drawing } = this;
+    const active = this.panes.find((pane) => pane.data.shown) ?? this.panes[0];
+    setText(this.one(".zoom"), `${Math.round(100 * active.scale())} %`);
+    const things = drawing.things();
+    const { past, future, chosen } = drawing;
+    const moved = { x: 0, y: 0, zoom: 0 }; // changes with every frame, and no button with it
+    const key = JSON.stringify([{ ...state, ...moved }, past.length, future.length, chosen, things.length, Boolean(this.stroke), this.byKeys]);
+    if (key === this.controlled) return;
+    this.controlled = key;
+    const press = (name, on) => this.one(name).setAttribute("aria-pressed", String(on));
+    for (const name of ["green", "clahe", "map", "other", "mirrored", "grid"]) press(`[data-act=${name}]`, state[name]);
+    for (const tool of Object.keys(HINTS)) press(`button[data-tool=${tool}]`, tool === state.tool);
+    this.root.querySelectorAll("[data-set]").forEach((input) => {
+      const value = String(state[input.dataset.set] ?? "");
+      if (input.value !== value) input.value = value;
+    });
+    this.root.dataset.tool = state.tool;
+    this.one(".of-map").hidden = this.bar.hidden = this.one(".caution").hidden = !state.map;
+    this.one("[data-act=other]").disabled = !state.compare;
+    this.one("[data-act=undo]").disabled = !drawing.past.length;
+    this.one("[data-act=redo]").disabled = !drawing.future.length;
+    this.one("[data-act=delete]").disabled = !drawing.chosen && !this.stroke;
+    this.panes.forEach((pane) => pane.root.classList.toggle("active", this.aims(pane)));
+    this.colourBar();
+    this.listMarks(things);
+  }
+
+  colourBar() {
+    const layer = this.panes.map((pane) => pane.map()).find((map) => map instanceof HeatMap);
+    const number = (value) => Number(value.toPrecision(2)).toString();
+    const say = (name, words) => setText(this.bar.querySelector(name), words);
+    say(".low", layer ? `against −${number(layer.largest)}` : "against");
+    say(".high", layer ? `+${number(layer.largest)} for referable` : "for referable");
+    say(".units", layer ? layer.units : "no map of this method is shown");
+    setText(this.one(".contours"), this.state.mode === "contour" ? "Contours at 25, 50 and 75 % of the largest smoothed value." : "");
+  }
+
+  listMarks(things) {
+    const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+    const marks = this.drawing.now.marks.length;
+    setText(this.one(".list summary"), `${counted(marks, "mark")}, ${counted(things.length - marks, "measurement")}`);
+    this.one(".list").hidden = things.length === 0;
+    const names = new Map(this.data.kinds.map(({ kind, name }) => [kind, name]));
+    this.one(".list .items").replaceChildren(...things.map((one) => {
+      const pane = this.panes.find(({ eye }) => eye === one.eye);
+      const what = one.points
+        ? `${names.get(one.kind)}, ${one.points.length > 1 ? "outline" : "point"}`
+        : rulerWords(one.start, one.end, pane, this.drawing);
+      const item = element("button", "item", `${one.eye} · ${what}`);
+      item.type = "button";
+      item.setAttribute("aria-pressed", String(one.id === this.drawing.chosen));
+      item.addEventListener("click", () => this.choose(one));
+      return item;
+    }));
+  }
+
+  // A word on what was done; after a while, what the tool is for stands there again.
+  tell(words) {
+    setText(this.one(".status"), words);
+    clearTimeout(this.told);
+    this.told = setTimeout(() => setText(this.one(".status"), HINTS[this.state.tool]), 4000);
+  }
+
+  // The largest smoothed value of both eyes: contours of one eye are comparable with the other's.
+  contourScale() {
+    const maps = this.panes.map((pane) => pane.map()).filter((map) => map instanceof HeatMap && map.canvas);
+    return Math.max(0, ...maps.map((map) => map.smooth().largest));
+  }
+
+  set(input) {
+    const name = input.dataset.set;
+    this.state[name] = input.type === "range" ? Number(input.value) : input.value;
+    if (name === "compare") this.compared();
+    if (name === "kind" && !["point", "outline"].includes(this.state.tool)) this.use("point");
+    if (input.matches("select")) this.root.focus({ preventScroll: true }); // so that keys are heard again
+    this.draw();
+  }
+
+  nudge(name, by) {
+    const { min, max } = this.one(`[data-set=${name}]`);
+    this.state[name] = Math.max(Number(min), Math.min(Number(max), this.state[name] + by));
+    this.tell(`${name[0].toUpperCase()}${name.slice(1)} ${this.state[name]} %`);
+  }
+
+  cycle(name, by = 1) {
+    const list = this.lists[name];
+    if (!list.length) return;
+    this.state[name] = list[(list.indexOf(this.state[name]) + by + list.length) % list.length];
+    if (name === "compare") this.compared();
+    if (name === "kind") this.tell(this.data.kinds.find(({ kind }) => kind === this.state.kind).name);
+  }
+
+  compared() {
+    this.state.other = false;
+    this.decodePair(this.state.compare);
+  }
+
+  decodePair(name) {
+    for (const pane of this.panes) {
+      const pair = pane.pairs?.get(name);
+      for (const photograph of [pair?.before, pair?.after]) photograph?.open(() => this.draw()).catch(() => {});
     }
+  }
+
+  hold(event) {
+    if (event.repeat) return;
+    if (!this.state.compare && this.lists.compare.length > 1) this.cycle("compare");
+    if (!this.state.compare) this.tell("There is no other picture to compare with");
+    else this.state.other = this.held = true;
+  }
+
+  letGo() {
+    if (!this.held) return;
+    this.state.other = this.held = false;
+    this.draw();
   }
 
   act(name) {
-    const { state } = this;
-    if (name === "in") this.zoomAt(1.25);
-    if (name === "out") this.zoomAt(0.8);
-    if (name === "fit") Object.assign(state, { zoom: 1, x: 0.5, y: 0.5, contrast: 100, brightness: 100 });
-    if (name === "redfree") state.redfree = !state.redfree;
-    if (name === "map" && state.method) state.map = !state.map;
-    if (name === "full") {
-      if (document.fullscreenElement) document.exitFullscreen();
-      else this.root.requestFullscreen?.();
-    }
-    if (name === "keys") {
-      const keys = this.one(".keys");
-      keys.hidden = !keys.hidden;
-      this.one("[data-act=keys]").setAttribute("aria-expanded", String(!keys.hidden));
-    }
+    const { state, drawing } = this;
+    const acts = {
+      in: () => this.zoomAt(1.25),
+      out: () => this.zoomAt(0.8),
+      fit: () => this.fit(),
+      actual: () => this.zoomAt(1 / (this.panes.find((pane) => pane.eye === state.eye) ?? this.panes[0]).scale()),
+      plain: () => Object.assign(state, { green: false, clahe: false, contrast: 100, brightness: 100 }),
+      map: () => { state.map = !state.map && Boolean(state.method); },
+      other: () => { state.other = Boolean(state.compare) && !state.other; },
+      undo: () => this.changed(drawing.undo() && "Undone"),
+      redo: () => this.changed(drawing.redo() && "Done again"),
+      delete: () => this.takeBack(),
+      full: () => (document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen?.()),
+      keys: () => this.legend(this.one(".legend").hidden),
+    };
+    if (acts[name]) acts[name]();
+    else state[name] = !state[name];
+    if (name === "grid" && state.grid && !drawing.now.grids[state.eye]) this.use("grid");
+    if (name === "mirrored") this.tell(state.mirrored ? "The left eye moves as in a mirror: nose to nose" : "Both eyes move the same way");
     this.draw();
+  }
+
+  legend(open) {
+    this.one(".legend").hidden = !open;
+    this.one("[data-act=keys]").setAttribute("aria-expanded", String(open));
+    (open ? this.one(".legend button") : this.root).focus({ preventScroll: true });
+  }
+
+  use(tool) {
+    if (!this.data.can_draw && (tool === "point" || tool === "outline")) return;
+    this.state.tool = tool;
+    this.stroke = null;
+    if (tool === "grid") this.state.grid = true;
+    this.tell(HINTS[tool]);
+    this.draw();
+  }
+
+  escape() {
+    if (!this.one(".legend").hidden) this.legend(false);
+    else if (this.stroke) this.stroke = null;
+    else this.use("pan");
   }
 
   key(event) {
-    const target = event.composedPath()[0];
-    const typing = target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
-    if (typing || event.ctrlKey || event.metaKey || event.altKey || !this.root.isConnected) return;
-    const { state } = this;
-    const step = 0.08 / state.zoom;
-    const pressed = {
-      "+": () => this.act("in"), "=": () => this.act("in"), "-": () => this.act("out"), "−": () => this.act("out"),
-      0: () => this.act("fit"), g: () => this.act("redfree"), m: () => this.act("map"), f: () => this.act("full"),
-      "?": () => this.act("keys"), n: () => this.nextMethod(),
-      "[": () => { state.opacity = Math.max(0, state.opacity - 10); },
-      "]": () => { state.opacity = Math.min(100, state.opacity + 10); },
-    };
-    // Arrows also turn pages and move between the answers of a form: they pan only when the viewer was touched last.
-    if (this.root.contains(target)) {
-      Object.assign(pressed, {
-        ArrowLeft: () => this.move(-step, 0), ArrowRight: () => this.move(step, 0),
-        ArrowUp: () => this.move(0, -step), ArrowDown: () => this.move(0, step),
-      });
+    if (!this.root.isConnected || !this.data) return;
+    if (event.type === "keyup") {
+      if (event.key.toLowerCase() === "h") this.letGo();
+      if (event.key === " ") this.spaced = false;
+      return;
     }
-    const action = pressed[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!action) return;
+    const target = event.composedPath()[0];
+    const near = this.root.contains(target);
+    const name = keyName(event);
+    if (taken(event, target) || event.altKey || (!near && (!this.data.keys_everywhere || NEAR.has(event.key)))) return;
+    if (name === " " && near) this.spaced = true;
+    const action = ACTIONS.get(name);
+    if (!action && name !== " ") return;
+    if (!this.data.can_draw && DRAWING_KEYS.has(name)) return;
+    if (name.startsWith("Ctrl") && !near) return;
     event.preventDefault();
-    action();
+    event.stopPropagation(); // Streamlit runs the page again on R
+    this.byKeys = true;
+    action?.(this, event);
     this.draw();
   }
 
-  nextMethod() {
-    const methods = [...this.one("[data-set=method]").options].map((option) => option.value);
-    this.state.method = methods[(methods.indexOf(this.state.method) + 1) % methods.length];
+  arrow(event) {
+    const step = (event.shiftKey ? 0.25 : 0.06) / this.state.zoom;
+    const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    const [dx, dy] = ways[event.key];
+    const pane = this.panes.find(({ eye }) => eye === this.state.eye);
+    this.move(pane?.mirrored() ? -dx * step : dx * step, dy * step);
+    if (this.stroke && !this.stroke.held) this.stroke.hover = this.middle(this.stroke.pane);
+  }
+
+  otherEye() {
+    const other = this.panes.find((pane) => pane.eye !== this.state.eye && pane.data.shown);
+    if (other) this.state.eye = other.eye;
+    this.tell(`Working on the ${this.state.eye === "OD" ? "right" : "left"} eye`);
   }
 
   move(dx, dy) {
@@ -307,68 +349,42 @@ class Viewer {
   }
 
   // Keeps the point under the cursor where it is: u and v are its place in the square that the model saw.
-  zoomAt(factor, pane, offsetX, offsetY) {
+  zoomAt(factor, pane, x, y) {
     const { state } = this;
     const zoom = Math.max(1, Math.min(LARGEST_ZOOM, state.zoom * factor));
     if (pane) {
-      const { side, left, top, width, height } = pane.geometry();
-      const [u, v] = [(offsetX - left) / side, (offsetY - top) / side];
-      const grown = (side * zoom) / state.zoom;
-      Object.assign(state, { x: u - (offsetX - width / 2) / grown, y: v - (offsetY - height / 2) / grown });
+      const [u, v] = pane.pointAt(x, y);
+      const view = pane.viewAt(x);
+      const grown = (view.side * zoom) / state.zoom;
+      const centre = u - (x - view.start - view.width / 2) / grown;
+      Object.assign(state, { x: pane.mirrored() ? 1 - centre : centre, y: v - (y - view.height / 2) / grown });
     }
     state.zoom = zoom;
-    if (zoom === 1) Object.assign(state, { x: 0.5, y: 0.5 });
+    if (zoom === 1) this.fit();
     this.move(0, 0);
   }
 
-  listen(pane) {
-    const { stage } = pane;
-    const place = (event) => {
-      const box = stage.getBoundingClientRect();
-      return [event.clientX - box.left, event.clientY - box.top];
-    };
-    stage.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      this.zoomAt(Math.exp(-event.deltaY * (event.ctrlKey ? 0.01 : 0.0015)), pane, ...place(event));
-      this.draw();
-    }, { passive: false });
-    stage.addEventListener("dblclick", () => this.act("fit"));
-    stage.addEventListener("pointerdown", (event) => {
-      this.root.focus({ preventScroll: true });
-      stage.setPointerCapture(event.pointerId);
-      stage.classList.add("held");
-      this.pointers.set(event.pointerId, place(event));
-    });
-    stage.addEventListener("pointermove", (event) => this.drag(event, pane, place(event)));
-    for (const name of ["pointerup", "pointercancel"]) {
-      stage.addEventListener(name, (event) => {
-        this.pointers.delete(event.pointerId);
-        stage.classList.remove("held");
-      });
-    }
+  // The part of the square that both photographs fill between them: where a camera cuts the disc, the square is empty.
+  bounds() {
+    const boxes = this.data.panes.filter(({ shown }) => shown).map(({ shown: { crop: [x, y, side], width, height } }) => (
+      [-x / side, -y / side, (width - x) / side, (height - y) / side].map((share) => Math.max(0, Math.min(1, share)))
+    ));
+    const [left, top] = [0, 1].map((at) => Math.min(...boxes.map((box) => box[at])));
+    const [right, bottom] = [2, 3].map((at) => Math.max(...boxes.map((box) => box[at])));
+    this.seen = right > left && bottom > top ? { left, top, right, bottom } : { left: 0, top: 0, right: 1, bottom: 1 };
   }
 
-  drag(event, pane, now) {
-    const before = this.pointers.get(event.pointerId);
-    if (!before) return;
-    const others = [...this.pointers].filter(([id]) => id !== event.pointerId).map(([, where]) => where);
-    this.pointers.set(event.pointerId, now);
-    if (others.length === 1) {
-      const [other] = others;
-      const distance = ([x, y]) => Math.hypot(x - other[0], y - other[1]);
-      this.zoomAt(distance(now) / Math.max(1, distance(before)), pane, (now[0] + other[0]) / 2, (now[1] + other[1]) / 2);
-    } else {
-      const { side } = pane.geometry();
-      this.move((before[0] - now[0]) / side, (before[1] - now[1]) / side);
-    }
-    this.draw();
+  fit() {
+    const { left, top, right, bottom } = this.seen;
+    Object.assign(this.state, { zoom: 1, x: (left + right) / 2, y: (top + bottom) / 2 });
   }
 }
 
-export default function mount({ data, parentElement }) {
+export default function mount({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".viewer");
   if (!viewers.has(root)) viewers.set(root, new Viewer(root));
   const viewer = viewers.get(root);
-  viewer.show(data);
-  return () => viewer.sleep();
+  const turn = (viewer.turn = (viewer.turn ?? 0) + 1);
+  viewer.show(data, (drawn) => setStateValue("drawn", drawn));
+  return () => { if (viewer.turn === turn) viewer.sleep(); };
 }

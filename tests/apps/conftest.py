@@ -50,14 +50,15 @@ def wait_until_healthy(address: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="module")
-def serve() -> Iterator[Callable[[Path], str]]:
-    """Return a function that starts `workbench review` on a run and returns its address."""
+def serve_command() -> Iterator[Callable[..., str]]:
+    """Return a function that starts a command ending in ``--some.port`` on a free port and returns its address."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(run: Path) -> str:
+    def start(command: list[str], **environment: str) -> str:
         port = free_port()
-        command = [sys.executable, "-m", "workbench.cli.main", "review", str(run), "--port", str(port)]
-        process = subprocess.Popen([*command, "--reader", "Dr Browser"], start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command, str(port)], start_new_session=True, env={**os.environ, **environment}
+        )
         started.append(process)
         address = f"http://127.0.0.1:{port}"
         wait_until_healthy(address, process)
@@ -71,6 +72,12 @@ def serve() -> Iterator[Callable[[Path], str]]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+@pytest.fixture(scope="module")
+def serve(serve_command: Callable[..., str]) -> Callable[[Path], str]:
+    """Return a function that starts `workbench review` on a run and returns its address."""
+    return lambda run: serve_command(["workbench.cli.main", "review", str(run), "--reader", "Dr Browser", "--port"])
 
 
 @pytest.fixture(scope="module")

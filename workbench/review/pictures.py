@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import base64
+import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
 from workbench.audit.results import Run
+from workbench.data.decode import ORIENTATION_TAG, decode_bytes
+from workbench.review.bare_jpeg import bare_jpeg
 from workbench.review.cases import EyeCase
-from workbench.schema.files import sha256_file
+from workbench.schema.errors import WorkbenchError
 from workbench.schema.manifest import read_manifest
 
-LONGEST_SIDE: Final = 2048
-"""Pixels; a larger original is scaled down to it."""
+LARGEST_PIXELS: Final = 40_000_000
+"""Pixels; a larger photograph is scaled down to it, since a browser holds four bytes for each."""
+QUALITY: Final = 95
+"""Of a photograph that is no plain upright JPEG, and so is encoded anew, with colours at full resolution."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Picture:
         height: pixels.
         crop: x, y and side of the square that the model saw, in these pixels.
         original: whether this is the photograph as taken, not the model's input.
+        native: whether every pixel as taken is here, none scaled away.
     """
 
     jpeg: bytes
@@ -38,6 +43,7 @@ class Picture:
     height: int
     crop: tuple[float, float, float]
     original: bool
+    native: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,48 +70,80 @@ class Originals:
             {} if table is None else {str(row.sha256): Path(row.image_path) for row in table.itertuples()}
         )
 
-    def path(self, sha256: str) -> Path | None:
+    def content(self, sha256: str) -> bytes | None:
         """Return the file with exactly these bytes; None when it is gone or was changed."""
         path = self._paths.get(sha256)
         try:
-            return path if path is not None and sha256_file(path) == sha256 else None
+            data = path.read_bytes() if path is not None else b""
         except OSError:
             return None
+        return data if data and hashlib.sha256(data).hexdigest() == sha256 else None
 
 
 def eye_picture(run: Run, originals: Originals, exam_id: str, case: EyeCase) -> Picture | None:
     """Return the original photograph if it is there and unchanged, else what the model was given, else None."""
-    path = originals.path(case.sha256) if case.sha256 else None
-    if path is not None:
-        picture = _original_picture(path, case)
-        if picture is not None:
-            return picture
-    stored = run.photograph(exam_id, case.eye)
+    taken = originals.content(case.sha256) if case.sha256 else None
+    picture = original_picture(taken, case.crop, case.photo_size) if taken is not None else None
+    return picture or model_picture(run, exam_id, case.eye)
+
+
+def model_picture(run: Run, exam_id: str, eye: str) -> Picture | None:
+    """Return what the model was given, at its resolution; None when the run holds none."""
+    stored = run.photograph(exam_id, eye)
     if stored is None:
         return None
     with Image.open(io.BytesIO(stored)) as image:
         width, height = image.size
-    return Picture(stored, width, height, (0.0, 0.0, float(width)), original=False)
+    return Picture(bare_jpeg(stored) or stored, width, height, (0.0, 0.0, float(width)), original=False)
 
 
-def _original_picture(path: Path, case: EyeCase) -> Picture | None:
+def original_picture(
+    content: bytes, crop: tuple[float, float, float] | None = None, photo_size: tuple[int, int] | None = None
+) -> Picture | None:
+    """Return a photograph's file at native resolution, upright and without metadata.
+
+    A plain upright JPEG keeps its own bytes of pixels (`bare_jpeg`); everything else is decoded and encoded anew.
+
+    Args:
+        content: JPEG, PNG or TIFF.
+        crop: x, y and side of the square that the model saw, in pixels of the upright photograph; None: all of it.
+        photo_size: width and height on which the crop was measured.
+
+    Returns:
+        None where the file is not readable or not of this size.
+    """
     try:
-        with Image.open(path) as image:
-            full_width, full_height = image.size
-            if case.photo_size not in (None, image.size):
-                return None  # not the geometry that the crop was measured on
-            image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # decode a large JPEG at a fraction of its size
-            pixels = image.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+            upright = image.getexif().get(ORIENTATION_TAG, 1) == 1
+            plain = (
+                upright and image.format == "JPEG" and image.mode in ("RGB", "L") and width * height <= LARGEST_PIXELS
+            )
+        jpeg = bare_jpeg(content) if plain else None
+        if jpeg is None:
+            jpeg, (width, height), whole = _encoded_anew(content)
+        else:
+            whole = (width, height)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, WorkbenchError):
         return None
-    pixels.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    scale = pixels.width / full_width
-    x, y, side = case.crop or _whole(full_width, full_height)
-    clean = Image.new("RGB", pixels.size)  # a new image carries no EXIF, no comment and no profile
-    clean.paste(pixels)
+    if photo_size not in (None, whole):
+        return None  # not the geometry that the crop was measured on
+    scale = width / whole[0]
+    x, y, side = crop or _whole(*whole)
+    return Picture(jpeg, width, height, (x * scale, y * scale, side * scale), original=True, native=scale == 1)
+
+
+def _encoded_anew(content: bytes) -> tuple[bytes, tuple[int, int], tuple[int, int]]:
+    """Return the JPEG, its width and height, and those of the photograph as taken."""
+    decoded = decode_bytes(content, "")
+    pixels = Image.fromarray(decoded.pixels)
+    whole = pixels.size
+    if whole[0] * whole[1] > LARGEST_PIXELS:
+        shrink = (LARGEST_PIXELS / (whole[0] * whole[1])) ** 0.5
+        pixels = pixels.resize((int(whole[0] * shrink), int(whole[1] * shrink)), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    clean.save(buffer, "JPEG", quality=92, subsampling=0)
-    return Picture(buffer.getvalue(), *clean.size, (x * scale, y * scale, side * scale), original=True)
+    pixels.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    return bare_jpeg(buffer.getvalue()) or buffer.getvalue(), pixels.size, whole
 
 
 def _whole(width: int, height: int) -> tuple[float, float, float]:
@@ -125,19 +163,3 @@ def map_picture(values: Float[np.ndarray, "height width"], largest: float) -> Ma
     buffer = io.BytesIO()
     Image.fromarray(grey).save(buffer, "PNG")
     return MapPicture(buffer.getvalue(), largest)
-
-
-def viewer_maps(run: Run, exam_id: str) -> dict[str, dict[str, Any]]:
-    """Return method → eye → the PNG in base64, both eyes against the same magnitude; withheld maps are left out."""
-    pictures: dict[str, dict[str, Any]] = {}
-    for method in run.methods():
-        found = {eye: run.heat_map(exam_id, eye, method) for eye in ("OD", "OS")}
-        values = {eye: heat.values for eye, heat in found.items() if heat is not None and heat.values is not None}
-        largest = largest_of(list(values.values()))
-        pictures[method] = {eye: as_text(map_picture(map_, largest).png) for eye, map_ in values.items()}
-    return {method: maps for method, maps in pictures.items() if maps}
-
-
-def as_text(content: bytes) -> str:
-    """Return bytes in base64, as they travel inside the component."""
-    return base64.b64encode(content).decode("ascii")
