@@ -70,6 +70,32 @@ def test_incomplete_exams_use_the_budget_up(clinic):
     assert decide(clinic, keep)["referred"].tolist() == [False, True, False, False]
 
 
+def test_exams_unlike_the_training_ones_are_referred_first_if_it_is_policy(clinic):
+    draws, present, grade = clinic
+    answers = eye_answers(draws, present, POLICY, 0.5)
+    answers["unlike_training"] = np.array([[False, True], [False, False], [False, False], [False, False]])
+    keep = POLICY.model_copy(update={"refer_incomplete": False})
+    for policy, expected in (
+        (keep, [False, True, False, False]),  # flagged, but it is not policy: the unsure one goes
+        (keep.model_copy(update={"refer_unlike_training": True}), [True, False, False, False]),
+        (POLICY.model_copy(update={"refer_unlike_training": True, "referral_budget": 0.75}), [True, True, False, True]),
+    ):
+        cutoff = clean_cutoff(answers, present, policy)
+        table = exam_decisions(answers, present, grade, policy, threshold=0.5, cutoff=cutoff)
+        assert table["referred"].tolist() == expected
+        assert table["unlike_training"].tolist() == [True, False, False, False]
+
+
+def test_an_exam_can_be_referred_by_how_unlike_it_is(clinic):
+    draws, present, grade = clinic
+    policy = POLICY.model_copy(update={"referral_score": "energy", "refer_incomplete": False})
+    answers = eye_answers(draws, present, policy, 0.5) | {"energy": np.array([[1.0, 2], [9, 1], [3, 3], [4, np.nan]])}
+    cutoff = clean_cutoff(answers, present, policy)
+    table = exam_decisions(answers, present, grade, policy, threshold=0.5, cutoff=cutoff)
+    assert table["score"].tolist() == [2, 9, 3, 4]
+    assert table["referred"].tolist() == [False, True, False, False]
+
+
 def test_the_threshold_calls_from_itself_on_and_the_policy_goes_first(clinic):
     assert decide(clinic, threshold=0.45)["called_referable"].tolist() == [False, True, True, True]
     own = POLICY.model_copy(update={"referable_threshold": 0.85})

@@ -13,8 +13,9 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.model_card import Architecture
 from workbench.uncertainty import mc_dropout
 from workbench.uncertainty.mc_dropout import StochasticPredictor
+from workbench.uncertainty.replay import Replay
 from workbench.uncertainty.seeded_dropout import SeededDropout, keep_mask
-from workbench.uncertainty.split import WholePasses
+from workbench.uncertainty.split import Split, WholePasses
 
 SEEDS = [11, 2**63 - 1, 13]
 
@@ -121,13 +122,15 @@ MODELS = {
     ),
     "in place": (lambda: Tiny(on_pooled=[nn.Dropout(0.3), nn.ReLU(inplace=True)]), "split at pooled.0"),
     "in place on what crosses": (Residual, "split at dropout"),
-    "in place, unseen": (HiddenResidual, "whole passes (the trace shows no dropout before the output)"),
+    "in place, unseen": (HiddenResidual, "replay after trunk (the trace shows no dropout before the output)"),
     "first of all": (lambda: Tiny(before=[nn.Dropout(0.1)]), "split at trunk.0"),
     "function": (Functional, "split at dropout"),
     "always on": (AlwaysOn, "split at dropout"),
-    "untraceable": (Untraceable, "whole passes (not traceable"),
+    "untraceable": (Untraceable, "replay after trunk (not traceable"),
     "eye-major": (EyeMajor, "whole passes, one exam at a time"),
     "batch statistics": (BatchOfStatistics, "whole passes, one exam at a time (an exam's draws depend on its batch)"),
+    "alpha": (lambda: Tiny(on_pooled=[nn.AlphaDropout(0.3)]), "split at pooled.0"),
+    "alpha, whole channels": (lambda: Tiny(after=[nn.FeatureAlphaDropout(0.3)]), "split at trunk.3"),
     "paired early": (lambda: paired(fusion="early"), "split at head_dropout"),
     "paired late": (lambda: paired(fusion="late", feature_dropout=0.3), "split at feature_dropout"),
     "paired single": (lambda: paired(fusion="single", pooling="mean_max"), "split at head_dropout"),
@@ -288,7 +291,7 @@ def test_modes_are_restored_after_an_exception(where, exams, monkeypatch):
     model = Tiny().train()
     predictor = StochasticPredictor(model)
     predictor.draws(*exams, draws=2, seeds=SEEDS)
-    monkeypatch.setattr(predictor._split, where, lambda *_: 1 / 0)
+    monkeypatch.setattr(predictor._ways[8, 8].halves, where, lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         predictor.draws(*exams, draws=2, seeds=SEEDS)
     assert all(module.training for module in model.modules())
@@ -314,11 +317,14 @@ def test_weights_trained_on_are_the_weights_used(exams):
 def test_a_wrong_split_is_found_out(exams, monkeypatch):
     predictor = StochasticPredictor(Tiny())
     reference = predictor.draws(*exams, draws=3, seeds=SEEDS)
-    broken = StochasticPredictor(Tiny())
-    true_tail = broken._split.tail
-    monkeypatch.setattr(broken._split, "tail", lambda frontier, count: true_tail(frontier, count) + 0.01)
-    close(broken.draws(*exams, draws=3, seeds=SEEDS), reference)
-    assert broken.how == "whole passes (the split answers differently from the whole pass)"
+    for halves, told in ((Split, "replay after trunk"), (Replay, "whole passes")):
+        broken = StochasticPredictor(Tiny())
+        true_tail = halves.tail
+        # Not a shift of every grade alike: softmax would not see it.
+        bent = torch.tensor([0.1, 0, 0, 0, 0])
+        monkeypatch.setattr(halves, "tail", lambda *given, tail=true_tail, bent=bent: tail(*given) + bent)
+        close(broken.draws(*exams, draws=3, seeds=SEEDS), reference)
+        assert broken.how == f"{told} (the split answers differently from the whole pass)"
 
 
 def test_whole_passes_equal_the_split(exams, monkeypatch):
@@ -344,10 +350,12 @@ def test_a_dropout_that_takes_no_part_is_refused(exams):
 
 
 def test_random_layers_that_stay_off_are_named(exams):
-    with pytest.raises(WorkbenchError, match="found 1 AlphaDropout"):
-        StochasticPredictor(Tiny(on_pooled=[nn.AlphaDropout(0.2)]))
-    model = paired(trunk="efficientnet-b0", trunk_dropout=0.2)
-    assert StochasticPredictor(model).how == "split at head_dropout; kept off: 15 MBConvBlock"
+    with pytest.raises(WorkbenchError, match=r"found 1 RReLU.*views, an ensemble or checkpoints"):
+        StochasticPredictor(Tiny(on_pooled=[nn.RReLU()]))
+    predictor = StochasticPredictor(paired(trunk="efficientnet-b0", trunk_dropout=0.2))
+    assert predictor.how == "split at head_dropout; kept off: 15 MBConvBlock"
+    predictor.draws(*exams_for("net", exams), draws=1, seeds=SEEDS)
+    assert predictor.how == "split at head_dropout; kept off: 9 MBConvBlock"  # six have no skip to drop the rest of
 
 
 def test_other_randomness_is_refused(exams):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from workbench.schema.specs import PolicySpec
+from workbench.schema.specs import UNLIKE_SCORES, PolicySpec
 from workbench.uncertainty import decisions, pooling, scores
 from workbench.uncertainty.pooling import POOLINGS
 from workbench.uncertainty.scores import SCORES
@@ -51,18 +51,29 @@ def test_every_score_equals_the_slow_formula(draws):
         centre = sum(referable) / 7
         slow = {
             "predictive_entropy": slow_entropy(mean),
+            "expected_entropy": sum(map(slow_entropy, rows)) / 7,
             "mutual_information": slow_entropy(mean) - sum(map(slow_entropy, rows)) / 7,
             "p_referable_sd": math.sqrt(sum((p - centre) ** 2 for p in referable) / 7),
             "margin": -abs(centre - 0.3),
+            "eye_disagreement": abs(centre - sum(sum(row[2:]) for row in draws[:, exam, 1 - eye].astype(float)) / 7),
         }
-        assert {name: score(draws, 0.3, "mean")[exam, eye] for name, score in SCORES.items()} == pytest.approx(slow)
+        found = {name: score(draws, 0.3, "mean")[exam, eye] for name, score in SCORES.items()}
+        assert found == pytest.approx(slow, nan_ok=True)
 
 
 @pytest.mark.parametrize("name", SCORES)
 def test_an_absent_eye_has_no_score(draws, name):
     score = SCORES[name](draws, 0.5, "mean")
     assert np.isnan(score[1, 1])
-    assert np.isnan(score).sum() == 1
+    # With one eye there is nothing to disagree with.
+    assert np.isnan(score).sum() == (2 if name == "eye_disagreement" else 1)
+
+
+def test_both_eyes_disagree_equally(draws):
+    score = scores.eye_disagreement(draws)
+    np.testing.assert_array_equal(score[:, 0], score[:, 1])
+    assert (score[[0, 2, 3]] > 0).all()
+    np.testing.assert_allclose(scores.eye_disagreement(np.repeat(draws[:, :, :1], 2, axis=2)), 0)
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -120,7 +131,7 @@ def test_log_mean_of_excluded_grades_stays_finite():
 
 def test_a_policy_can_name_exactly_what_there_is():
     fields = PolicySpec.model_fields
-    assert set(fields["referral_score"].annotation.__args__) == set(SCORES)
+    assert set(fields["referral_score"].annotation.__args__) == {*SCORES, *UNLIKE_SCORES}
     assert set(fields["pooling"].annotation.__args__) == set(POOLINGS)
 
 

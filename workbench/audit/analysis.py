@@ -14,6 +14,7 @@ from workbench.audit import layout
 from workbench.audit.cross_fit import CrossFit, cross_fit, shown
 from workbench.audit.figures.figure import Answered
 from workbench.audit.figures.rows import figures
+from workbench.audit.intake import RunIntake, intake_of
 from workbench.audit.layout import AnalysisSummary, MeasurementSpec
 from workbench.audit.plan import units_of
 from workbench.audit.predictions_lacks import settle
@@ -23,6 +24,7 @@ from workbench.schema.files import write_json
 from workbench.schema.grades import UNGRADED
 from workbench.schema.progress import track
 from workbench.uncertainty import decisions
+from workbench.uncertainty.flags import UNLIKE
 
 
 def analyse(folder: Path, *, resamples: int = 1000) -> Run:
@@ -41,17 +43,17 @@ def analyse(folder: Path, *, resamples: int = 1000) -> Run:
     drawn = [measurement for measurement in run.manifest.measurements if measurement.kind == "draws"]
     if not drawn or drawn[0].id != layout.CLEAN:
         raise WorkbenchError(f"the run at {folder} has no clean measurement", "audit again into an empty folder")
-    eyes = run.eyes()
+    eyes, intake = run.eyes(), intake_of(run)
     cutoff: float | None = None
     clean: Answered | None = None
     fitted: CrossFit | None = None
     rows, tables, answers = [], [], []
     for measurement in track(drawn, "analysing", total=len(drawn)):
-        answered = _answered(run, eyes, measurement)
+        answered = _answered(run, eyes, measurement, intake)
         fitted = fitted or cross_fit(run.manifest, answered)
         answered = replace(answered, refitted=fitted.apply(answered))
         cutoff = _cutoff(run, answered) if cutoff is None else cutoff
-        answered = _decide(run, answered, cutoff)
+        answered = _decide(run, answered, cutoff, intake)
         clean = clean or answered
         rows.append(figures(run.manifest, answered, clean, resamples=resamples))
         tables.append(answered.decisions)
@@ -61,7 +63,7 @@ def analyse(folder: Path, *, resamples: int = 1000) -> Run:
     return open_run(folder)
 
 
-def _answered(run: Run, eyes: pd.DataFrame, measurement: MeasurementSpec) -> Answered:
+def _answered(run: Run, eyes: pd.DataFrame, measurement: MeasurementSpec, intake: RunIntake) -> Answered:
     """Return what was answered under one measurement, read part by part: draws are never held all at once."""
     pieces: list[dict[str, np.ndarray]] = []
     checks: list[pd.DataFrame] = []
@@ -74,6 +76,7 @@ def _answered(run: Run, eyes: pd.DataFrame, measurement: MeasurementSpec) -> Ans
         present = _flags(eyes, unit, "ok")
         policy, threshold = run.manifest.policy, run.manifest.referable_threshold
         pieces.append(settle(run.manifest, decisions.eye_answers(drawn, present, policy, threshold)))
+        pieces[-1] |= intake.answers(part)
     table = eyes[eyes["exam_id"].isin(exam_ids)].reset_index(drop=True)
     return Answered(
         measurement=measurement,
@@ -85,6 +88,8 @@ def _answered(run: Run, eyes: pd.DataFrame, measurement: MeasurementSpec) -> Ans
         checks=pd.concat(checks, ignore_index=True) if checks else None,
         decisions=pd.DataFrame(),
         eyes=pd.DataFrame(),
+        unlike=intake.alone,
+        turned=intake.turned_eyes(exam_ids),
     )
 
 
@@ -106,7 +111,7 @@ def _cutoff(run: Run, clean: Answered) -> float:
     return decisions.clean_cutoff(clean.answers, clean.present, run.manifest.policy)
 
 
-def _decide(run: Run, answered: Answered, cutoff: float) -> Answered:
+def _decide(run: Run, answered: Answered, cutoff: float, intake: RunIntake) -> Answered:
     """Return ``answered`` with its decisions and its table of eyes."""
     table = decisions.exam_decisions(
         answered.answers,
@@ -118,19 +123,24 @@ def _decide(run: Run, answered: Answered, cutoff: float) -> Answered:
         photographed=answered.photographed,
     )
     per_exam = answered.table.iloc[::2].reset_index(drop=True)
-    unsure = (table["score"] > cutoff).to_numpy(dtype=bool)
-    incomplete = table["incomplete"].to_numpy(dtype=bool) & run.manifest.policy.refer_incomplete
+    policy = run.manifest.policy
+    why = {
+        "unsure": table["score"] > cutoff,
+        "incomplete": table["incomplete"] & policy.refer_incomplete,
+        UNLIKE: table["unlike_training"] & policy.refer_unlike_training,
+    }
     table = table.assign(
         measurement=answered.measurement.id,
         exam_id=per_exam["exam_id"],
         patient_id=per_exam["patient_id"],
-        referred_why=_why(unsure, incomplete),
+        referred_why=_why(why),
     )
     eyes = decisions.eye_table(answered.answers)
     eyes["exam_id"] = per_exam["exam_id"].to_numpy()[eyes["exam"]]
     eyes["icdr_grade"] = answered.table["icdr_grade"].to_numpy()
     eyes["measurement"] = answered.measurement.id
     eyes = eyes.assign(**shown(answered, run.manifest.policy))
+    eyes = eyes.assign(**intake.columns(eyes))
     measured = eyes["p_referable"].notna()
     for grade in range(5):
         if f"p{grade}" not in eyes:
@@ -138,9 +148,10 @@ def _decide(run: Run, answered: Answered, cutoff: float) -> Answered:
     return answered.decided(table[layout.DECISIONS_SCHEMA.names], eyes.loc[measured, layout.EYES_SCHEMA.names])
 
 
-def _why(unsure: Bool[np.ndarray, " exam"], incomplete: Bool[np.ndarray, " exam"]) -> list[str | None]:
-    words = {(True, True): "unsure, incomplete", (True, False): "unsure", (False, True): "incomplete"}
-    return [words.get((bool(one), bool(other))) for one, other in zip(unsure, incomplete, strict=True)]
+def _why(reasons: dict[str, pd.Series]) -> list[str | None]:
+    held = zip(*(values.to_numpy(dtype=bool) for values in reasons.values()), strict=True)
+    said = [", ".join(word for word, true in zip(reasons, exam, strict=True) if true) for exam in held]
+    return [words or None for words in said]
 
 
 def _write(folder: Path, rows: pd.DataFrame, tables: pd.DataFrame, answers: pd.DataFrame) -> None:

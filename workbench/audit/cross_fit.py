@@ -131,7 +131,8 @@ def groundless(run: RunManifest) -> dict[str, str]:
         return {}
     if card.per == "exam":
         return dict.fromkeys(("none", *OF_GRADES, *OF_REFERABLE, *KINDS), NO_EYE)
-    reasons = {} if card.outputs == "grades" else dict.fromkeys((*OF_GRADES, *KINDS), NO_GRADE)
+    lacking = NO_PROBABILITY if card.outputs == "expected_grade" else NO_GRADE
+    reasons = {} if card.outputs == "grades" else dict.fromkeys((*OF_GRADES, *KINDS), lacking)
     return reasons | ({"none": NO_PROBABILITY} if card.outputs == "expected_grade" else {})
 
 

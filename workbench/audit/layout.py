@@ -204,7 +204,7 @@ ROW_NAMES: Final[dict[str, str]] = {
     "survives_8bit_share": "flipped exams that stay flipped when stored as an 8-bit picture",
     "ungradable_rate": "eyes with a photograph in which no answer was possible (measurement: clean)",
     "missing_rate": "eyes without a photograph (measurement: clean)",
-    "unlike_training_rate": "exams flagged as unlike the training photographs; `of` one score alone, null: the policy's",
+    "unlike_training_rate": "exams flagged as unlike the training ones; `of` one score alone, null: the policy's",
     "told_from_clean_auc": "AUC of the score `of` at telling the exams under the stress from the same exams clean",
     "intake_flagged_rate": "exams with a photograph flagged as upside down or of the other eye (measurement: clean)",
     "log_loss": "mean of -log of the probability given to what was true, nats, per eye; `of` a calibration",

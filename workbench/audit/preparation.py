@@ -19,6 +19,7 @@ import workbench
 from workbench.audit import layout
 from workbench.audit.config import AuditConfig
 from workbench.audit.drawing import settled_drawing
+from workbench.audit.intake import needs_reference
 from workbench.audit.layout import Environment, MeasurementSpec, RunManifest
 from workbench.audit.results import maps_id
 from workbench.audit.units import Bench
@@ -32,6 +33,8 @@ from workbench.schema.manifest import manifest_hash, read_manifest
 from workbench.schema.model_card import ModelCard
 from workbench.stress.registry import bind
 from workbench.uncertainty.decisions import referable_threshold
+from workbench.uncertainty.laterality_check import read_laterality
+from workbench.uncertainty.reference import AGAIN, UnlikenessMeter, read_reference
 
 
 def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
@@ -46,6 +49,10 @@ def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
     exams = open_exams(
         manifest, card.preprocess, cache=config.data.cache_folder, split=config.data.split, limit=config.data.limit
     )
+    reference = read_reference(config.model)
+    lacking = None if reference is not None else needs_reference(config.policy)
+    if lacking is not None:
+        raise WorkbenchError(f"{lacking}, but {config.model} has no reference.safetensors", AGAIN)
     drawing, engine = settled_drawing(config, model, card)
     bench = Bench(
         model,
@@ -57,12 +64,14 @@ def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
         drawing.attacked,
         drawing.members,
         engine,
+        None if reference is None else UnlikenessMeter(model, reference, card.preprocess.size),
+        read_laterality(config.model),
     )
     return bench, card, manifest
 
 
-def measurements_of(config: AuditConfig) -> tuple[MeasurementSpec, ...]:
-    """Return every measurement of an audit: clean first, then each stress, the maps, the photographs.
+def measurements_of(config: AuditConfig, *, intake: bool = False) -> tuple[MeasurementSpec, ...]:
+    """Return every measurement of an audit: clean first, then each stress, the maps, the photographs, the intake.
 
     Raises:
         WorkbenchError: an unknown stress or explanation, an unknown option, a strength out of range.
@@ -76,7 +85,12 @@ def measurements_of(config: AuditConfig) -> tuple[MeasurementSpec, ...]:
         if method not in EXPLANATIONS:
             raise WorkbenchError(f"unknown explanation {method!r}", f"it must be one of {', '.join(EXPLANATIONS)}")
         planned.append(MeasurementSpec(id=maps_id(method), kind="maps", method=method, exams=config.explanations.exams))
-    return (*planned, MeasurementSpec(id=layout.PHOTOGRAPHS, kind="photographs"))
+    planned.append(MeasurementSpec(id=layout.PHOTOGRAPHS, kind="photographs"))
+    return (*planned, *([MeasurementSpec(id=layout.INTAKE, kind="intake")] if intake else []))
+
+
+def _measurements(config: AuditConfig, bench: Bench) -> tuple[MeasurementSpec, ...]:
+    return measurements_of(config, intake=bench.laterality is not None)
 
 
 def table_of_eyes(exams: Exams) -> pd.DataFrame:
@@ -135,11 +149,15 @@ def describe(
         "seed": config.seed,
         "draws": bench.draws,
         "chunk": config.batch_size,
-        "measurements": [measurement.model_dump(mode="json") for measurement in measurements_of(config)],
+        "measurements": [measurement.model_dump(mode="json") for measurement in _measurements(config, bench)],
         "environment": _environment(config, bench),
     }
     if bench.members:  # came later: a plan without members keeps its hash
         values["members"] = [member.model_dump(mode="json") for member in bench.members]
+    if bench.unlike is not None:
+        values["reference_sha256"] = card.provenance.reference_sha256
+    if bench.laterality is not None:
+        values["laterality_sha256"] = card.provenance.laterality_sha256
     plan_hash = canonical_hash(values)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return RunManifest.model_validate({**values, "run_id": plan_hash[:12], "created": created, "plan_hash": plan_hash})
@@ -170,8 +188,10 @@ def _processor() -> str:
     return f"{name} ({torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores)"
 
 
-def adopt(folder: Path, planned: RunManifest, eyes: pd.DataFrame) -> RunManifest:
+def adopt(folder: Path, planned: RunManifest, eyes: pd.DataFrame, bench: Bench | None = None) -> RunManifest:
     """Begin the run in ``folder``, or return the one that is there, if it is the same run.
+
+    Of the bench the run keeps the scores of the reference eyes, so that percentiles need no model.
 
     Raises:
         WorkbenchError: another run is there; names what differs.
@@ -180,6 +200,9 @@ def adopt(folder: Path, planned: RunManifest, eyes: pd.DataFrame) -> RunManifest
         if (folder / "parts").exists():
             raise WorkbenchError(f"{folder} holds parts but no run.json", "choose another --out")
         layout.write_table(layout.exams_path(folder), eyes, layout.EXAMS_SCHEMA)
+        if bench is not None and bench.unlike is not None:
+            held_out = pd.DataFrame(bench.unlike.held_out)
+            layout.write_table(layout.reference_path(folder), held_out, layout.HELD_OUT_SCHEMA)
         layout.write_manifest(folder, planned)
         return planned
     found = layout.read_manifest(folder)

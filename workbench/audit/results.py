@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from jaxtyping import Float
 from pydantic import ValidationError
 
 from workbench.audit import layout
 from workbench.audit.layout import AnalysisSummary, RunManifest, part_path, read_table
-from workbench.audit.plan import pending_units, units_of
+from workbench.audit.plan import missing_parts, units_of
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 
@@ -54,6 +58,12 @@ class Run:
         """Every exam, in the run's order."""
         eyes = read_table(layout.exams_path(self.folder), layout.EXAMS_SCHEMA)
         return tuple(eyes["exam_id"].drop_duplicates())
+
+    @property
+    def referable_threshold(self) -> float:
+        """P(referable) from which an exam of this run is called referable: the policy's, or else the model's."""
+        policys = self.manifest.policy.referable_threshold
+        return self.manifest.referable_threshold if policys is None else policys
 
     def eyes(self) -> pd.DataFrame:
         """Two rows per exam, OD then OS: identity, status, reason, manifest columns, crop geometry."""
@@ -99,6 +109,13 @@ class Run:
             return None
         return draws_of_rows(part, self.manifest.draws, len(self.manifest.model.classes))[:, 0]
 
+    def flags(self, exam_id: str) -> dict[str, str]:
+        """Return why each photograph of an exam is flagged before it is graded; an eye without a flag is not there."""
+        answers = self.eye_answers()
+        own = answers[(answers["measurement"] == layout.CLEAN) & (answers["exam_id"] == exam_id)]
+        flagged = own[own["flag"].notna()]
+        return dict(zip(flagged["eye"], flagged["flag"], strict=True))
+
     def photograph(self, exam_id: str, eye: str) -> bytes | None:
         """Return the JPEG of what the model was given, at its resolution; None when there is none."""
         row = self._eye_row(layout.PHOTOGRAPHS, exam_id, eye)
@@ -130,12 +147,40 @@ class Run:
     def _exam_part(self, measurement_id: str, exam_id: str) -> pd.DataFrame | None:
         if all(measurement.id != measurement_id for measurement in self.manifest.measurements):
             return None
+        chunk = self._chunk_of(measurement_id, exam_id)
+        if chunk is None:
+            return None
         measurement = self.manifest.measurement(measurement_id)
-        for unit in units_of(self.manifest, self.exam_ids, measurement):
-            if exam_id in unit.exam_ids:
-                path = part_path(self.folder, measurement_id, unit.chunk)
-                return read_table(path, layout.PART_SCHEMAS[measurement.kind], exam_id=exam_id)
-        return None
+        part = read_table(
+            part_path(self.folder, measurement_id, chunk), layout.PART_SCHEMAS[measurement.kind], exam_id=exam_id
+        )
+        return part if len(part) else None  # a sample need not hold the exam
+
+    def _chunk_of(self, measurement_id: str, exam_id: str) -> int | None:
+        """Return the chunk that holds an exam if any does; a sample's chunks stand in the order of the exams."""
+        place = self._place_of(exam_id)
+        measurement = self.manifest.measurement(measurement_id)
+        if place is None:
+            return None
+        if measurement.exams is None or measurement.exams >= len(self._exam_column) // len(EYES):
+            return place // self.manifest.chunk
+
+        def first_place(chunk: int) -> int:
+            path = part_path(self.folder, measurement_id, chunk)
+            return self._place_of(str(pq.read_table(path, columns=["exam_id"], partitioning=None)[0][0])) or 0
+
+        chunks = range(-(-measurement.exams // self.manifest.chunk))
+        return max(0, bisect_right(chunks, place, key=first_place) - 1)
+
+    @cached_property
+    def _exam_column(self) -> pa.ChunkedArray:
+        """The exam of every row of the table of eyes, kept as Arrow holds it: a million exams take some 50 MB."""
+        return pq.read_table(layout.exams_path(self.folder), columns=["exam_id"])["exam_id"]
+
+    def _place_of(self, exam_id: str) -> int | None:
+        """Return where an exam stands in the run."""
+        row = pc.index(self._exam_column, exam_id).as_py()
+        return None if row < 0 else row // len(EYES)
 
     def _eye_row(self, measurement_id: str, exam_id: str, eye: str) -> dict[str, Any] | None:
         part = self._exam_part(measurement_id, exam_id)
@@ -175,6 +220,17 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
+def _count_exams(folder: Path) -> int:
+    path = layout.exams_path(folder)
+    try:
+        return int(pq.read_metadata(path).num_rows) // len(EYES)
+    except FileNotFoundError:
+        raise WorkbenchError(f"{path} is missing", "run the same audit command again: it makes only that") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise WorkbenchError(f"{path} is damaged: {line}", "delete it and run the same audit command again") from None
+
+
 def open_run(folder: Path) -> Run:
     """Open a finished run.
 
@@ -183,11 +239,10 @@ def open_run(folder: Path) -> Run:
     """
     manifest = layout.read_manifest(folder)
     run = Run(folder, manifest)
-    pending = pending_units(folder, manifest, run.exam_ids)
-    if pending:
-        first = part_path(folder, pending[0].measurement.id, pending[0].chunk)
+    missing = missing_parts(folder, manifest, _count_exams(folder))
+    if missing:
         raise WorkbenchError(
-            f"the run at {folder} is not finished: {len(pending)} parts are missing, first {first}",
+            f"the run at {folder} is not finished: {len(missing)} parts are missing, first {missing[0]}",
             "run the same audit command again: it makes only what is missing",
         )
     for path in (*(layout.analysis_path(folder, name) for name in _TABLES), layout.summary_path(folder)):

@@ -36,7 +36,7 @@ def run_audit(config: AuditConfig, out: Path | None = None) -> Run:
     eyes = table_of_eyes(bench.exams)
     described = describe(config, bench, card, manifest, eyes)
     with run_lock(folder):
-        run = adopt(folder, described, eyes)
+        run = adopt(folder, described, eyes, bench)
         _sweep(folder)
         pending = pending_units(folder, run, bench.exams.exam_ids)
         planned = len(all_units(run, bench.exams.exam_ids))

@@ -9,7 +9,6 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import simplejpeg
-import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
@@ -21,7 +20,9 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 from workbench.schema.seeds import seed_for
 from workbench.stress.apply import StressResult, apply_stress
+from workbench.uncertainty.laterality_check import Laterality, pairs_of, verdicts
 from workbench.uncertainty.makers import DrawMaker
+from workbench.uncertainty.reference import AGAIN, UnlikenessMeter
 
 JPEG_QUALITY: Final = 90
 
@@ -42,6 +43,8 @@ class Bench:
         attacked: what a stress is aimed at: the model, or the mean of an ensemble.
         members: the further models of an ensemble.
         engine: of what runs once per exam.
+        unlike: measures how unlike the training photographs an eye is, where the model has a reference.
+        laterality: tells photographs that look like the other eye, where the model has it.
     """
 
     model: nn.Module
@@ -53,6 +56,8 @@ class Bench:
     attacked: nn.Module
     members: tuple[Member, ...] = ()
     engine: Literal["eager", "openvino"] = "eager"
+    unlike: UnlikenessMeter | None = None
+    laterality: Laterality | None = None
 
     def photographed(self, index: int) -> tuple[bool, bool]:
         """Return which eyes of an exam can be measured."""
@@ -122,6 +127,7 @@ def _draws(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -
         )
         x = result.x
     drawn = bench.predictor.draws(x, batch.present, draws=bench.draws, seeds=seeds).cpu().numpy()
+    unlike = bench.unlike(x, batch.present) if bench.unlike is not None else {}
     rows: dict[tuple[int, int], Row] = {}
     for place, index in enumerate(indices):
         for eye in range(2):
@@ -129,6 +135,7 @@ def _draws(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -
             row: Row = {"seed": seeds[place], "probabilities": probabilities.astype(np.float32).ravel()}
             if not np.isfinite(probabilities).all():
                 row = {"status": "failed", "reason": "the model's answer is not finite"}
+            row |= {name: _number(values[:, eye], place) for name, values in unlike.items()}
             rows[index, eye] = row | (_checks(result, place, eye) if result is not None else {})
     return rows
 
@@ -175,10 +182,22 @@ def _map_row(result: ExplanationResult, place: int) -> Row:
     return row
 
 
-def _number(values: Tensor | None, place: int) -> float | None:
-    if values is None or not bool(torch.isfinite(values[place])):
+def _number(values: Tensor | np.ndarray | None, place: int) -> float | None:
+    if values is None or not np.isfinite(float(values[place])):
         return None
     return float(values[place])
+
+
+def _intake(bench: Bench, _: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
+    if bench.laterality is None:
+        raise WorkbenchError("the plan checks on which side the disc is, but the model cannot tell", AGAIN)
+    evidence = bench.laterality.evidence(pairs_of(bench.exams, indices))
+    flags = verdicts(evidence, bench.laterality.thresholds)
+    return {
+        (index, eye): {"filed_rightly_log_odds": _number(evidence[:, eye], place), "flag": flags[place][eye]}
+        for place, index in enumerate(indices)
+        for eye in range(2)
+    }
 
 
 def _photographs(bench: Bench, _: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
@@ -196,5 +215,10 @@ def _photographs(bench: Bench, _: MeasurementSpec, indices: Sequence[int]) -> di
 
 
 Measure = Callable[[Bench, MeasurementSpec, Sequence[int]], dict[tuple[int, int], Row]]
-MEASURES: Final[dict[str, Measure]] = {"draws": _draws, "maps": _maps, "photographs": _photographs}
+MEASURES: Final[dict[str, Measure]] = {
+    "draws": _draws,
+    "maps": _maps,
+    "photographs": _photographs,
+    "intake": _intake,
+}
 """What is done for each kind of measurement."""

@@ -159,6 +159,44 @@ def inspect_manifest(
     console.print(f"[bold green]In order[/]: {checked}, no conflicts")
 
 
+@app.command("check", no_args_is_help=True)
+def check_photographs(
+    folder: Annotated[Path, typer.Argument(help="folder of photographs")],
+    model: Annotated[Path, typer.Option(help="the folder of the model that is to grade them")],
+    out: Annotated[Path | None, typer.Option(help="also write the table as CSV")] = None,
+) -> None:
+    """Check photographs before a model grades them: each with its flag, or none; exit code 1 if any is flagged.
+
+    Flagged is what is no fundus photograph, what is unlike the photographs that the model learned from, and what looks
+    upside down or like the other eye. PATIENT_left and PATIENT_right (or OD, OS) are a pair.
+
+    [bold]Example[/]: workbench data check incoming/ --model runs/eyepacs256
+    """
+    from rich.table import Table
+
+    from workbench.schema.files import write_text
+    from workbench.schema.specs import UNLIKE_SCORES
+    from workbench.schema.words import SCORE_NAMES
+    from workbench.uncertainty.intake import check_folder, open_intake
+
+    found = check_folder(folder, open_intake(model))
+    scores = [name for name in UNLIKE_SCORES if name in found]
+    table = Table("photograph", "eye", "flag", *(SCORE_NAMES[name] for name in scores), caption=_OF_TRAINING)
+    for row in found.to_dict("records"):
+        percentiles = ["" if row[name] != row[name] else f"{row[name]:.0f}" for name in scores]
+        table.add_row(escape(row["photograph"]), row["eye"], escape(row["flag"] or "none"), *percentiles)
+    Console().print(table)
+    if out is not None:
+        write_text(out, found.to_csv(index=False))
+    flagged = int(found["flag"].notna().sum())
+    Console().print(f"{flagged} of {len(found)} photographs are flagged")
+    if flagged:
+        raise typer.Exit(1)
+
+
+_OF_TRAINING = "numbers: percentile among training photographs"
+
+
 def _print_import(record: dict[str, Any], console: Console, title: str) -> None:
     from workbench.data.importers.result import Remark
     from workbench.data.summary_tables import print_remarks, print_summary

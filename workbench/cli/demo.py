@@ -61,7 +61,11 @@ def _train(cohort: Path, model: Path) -> None:
     from workbench.training.loop import train
 
     changes = [_override("data.manifest", cohort / "manifest.csv"), _override("out", model)]
-    train(load_config(TrainConfig, bundled("configs") / "train" / "synthetic.yaml", changes), model)
+    settings = load_config(TrainConfig, bundled("configs") / "train" / "synthetic.yaml", changes)
+    train(settings, model)
+    from workbench.cli.model import add_reference
+
+    add_reference(model, settings.data.manifest, settings.data.cache)
 
 
 def _audit(cohort: Path, model: Path, run: Path) -> None:

@@ -17,10 +17,14 @@ def train_command(
         list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="fields to change, e.g. train.epochs=3")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the model; without it the config's 'out'")] = None,
+    intake: Annotated[
+        bool, typer.Option("--intake/--no-intake", help="then keep what checks photographs before they are graded")
+    ] = True,
 ) -> None:
     """Train a paired-eye model; a second call continues exactly where the first one stopped.
 
-    The folder then holds weights.safetensors and model.json, history.csv, learning_curve.png and TensorBoard logs.
+    The folder then holds weights.safetensors and model.json, history.csv, learning_curve.png and TensorBoard logs, and
+    reference.safetensors and intake.safetensors (see 'workbench model reference').
 
     [bold]Example[/]:
 
@@ -37,6 +41,10 @@ def train_command(
 
     train(settings, folder)
     console.print(f"wrote {folder}: weights.safetensors, model.json, history.csv, learning_curve.png", soft_wrap=True)
+    if intake:
+        from workbench.cli.model import add_reference
+
+        add_reference(folder, settings.data.manifest, settings.data.cache)
     console.print(
         f"Next: [bold]workbench audit --model {folder} --data {settings.data.manifest} --split test[/]"
         f"   (or: tensorboard --logdir {folder / 'tensorboard'})",

@@ -136,8 +136,10 @@ def reworded(measured: list[Measured], run: RunManifest) -> list[Measured]:
     return [
         replace(
             one,
-            words=names.get(one.figure.name, one.words).replace("P(referable)", answer_name(run)),
-            meaning=meanings.get(one.figure.name, one.meaning).replace("P(referable)", answer_name(run)),
+            words=names.get(one.figure.name, one.words),
+            meaning=meanings.get(one.figure.name, one.meaning).replace(
+                "P(referable)", "P(referable)" if one.figure.value is None else answer_name(run)
+            ),
         )
         for one in measured
     ]

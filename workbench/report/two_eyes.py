@@ -75,7 +75,7 @@ def two_eyes(run: Run, figures: Figures) -> TwoEyes:
     calls = couplings[0]
     if calls.answers.value is None and beside[0].healthy.value is None:
         return _with(found, calls.answers.reason or "no value", ())
-    return _with(found, None, tuple(_sentences(found)))
+    return _with(found, None, tuple(_sentences(found, name)))
 
 
 def _with(found: TwoEyes, why: str | None, sentences: tuple[str, ...]) -> TwoEyes:
@@ -98,14 +98,15 @@ def _beside(figures: Figures, words: str, own: str) -> Beside:
     )
 
 
-def _sentences(found: TwoEyes) -> list[str]:
+def _sentences(found: TwoEyes, name: str) -> list[str]:
     """Return what the figures say, the answer first; a figure without a value says nothing here."""
     said = []
     calls, healthy, referable = found.couplings[0], *found.beside
     if calls.excess.value is not None:
         said.append(
             f"{_verdict(calls.excess)} Its calls of the two eyes correlate at {full_words(calls.answers)}, their true "
-            f"status at {full_words(calls.truth)}: {difference_words(calls.excess)}."
+            f"status at {full_words(calls.truth)}: {difference_words(calls.excess)}. "
+            f"{name} itself correlates at {value_words(found.couplings[1].answers)}."
         )
     if healthy.rise.value is not None:
         said.append(

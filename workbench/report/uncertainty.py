@@ -198,6 +198,8 @@ def _benefit_sentences(figures: Figures) -> list[str]:
     gains = figures.along("net_benefit_gain")
     if not gains:
         return []
+    if all(one.value is None for one in gains):
+        return [f"Net benefit is not assessed ({gains[0].reason})."]
     shown = [one.at for one in gains if one.low is not None and one.low > 0 and one.at is not None]
     if not shown:
         return ["Net benefit over acting on everybody or on nobody is not shown at any threshold."]

@@ -21,7 +21,10 @@ Draws = Float[np.ndarray, "draw exam 2 grade"]
 Eyes = Bool[np.ndarray, "exam 2"]
 Grades = Int[np.ndarray, "exam 2"]
 EyeAnswers = dict[str, np.ndarray]
-"""Column name → array "exam 2"; NaN (grade: -1) for an eye without an answer."""
+"""Column name → array "exam 2"; NaN (grade: -1) for an eye without an answer.
+
+Where the model has a reference, the scores of unlikeness stand here too, and ``unlike_training``: flagged or not.
+"""
 
 
 def eye_answers(draws: Draws, present: Eyes, policy: PolicySpec, threshold: float = 0.5) -> EyeAnswers:
@@ -117,9 +120,24 @@ def is_incomplete(present: Eyes, answers: EyeAnswers) -> Bool[np.ndarray, " exam
     return lacking[:, 0] | lacking[:, 1]
 
 
+def is_flagged(answers: EyeAnswers) -> Bool[np.ndarray, " exam"]:
+    """Return which exams have an eye that is unlike the training photographs; none where that was not measured."""
+    unlike = answers.get("unlike_training", np.zeros((len(answers["p_referable"]), 2), dtype=bool))
+    return unlike[:, 0] | unlike[:, 1]
+
+
+def referred_anyway(answers: EyeAnswers, present: Eyes, policy: PolicySpec) -> Bool[np.ndarray, " exam"]:
+    """Return which exams go to a human whatever their score: incomplete or unlike the training ones, if it is policy.
+
+    They are referred before any exam is by its score, and so use the budget up first.
+    """
+    incomplete = is_incomplete(present, answers) & policy.refer_incomplete
+    return incomplete | (is_flagged(answers) & policy.refer_unlike_training)
+
+
 def clean_cutoff(answers: EyeAnswers, present: Eyes, policy: PolicySpec) -> float:
-    """Return the policy's cut-off, fixed on the answers to the clean exams; incomplete exams count in the budget."""
-    anyway = is_incomplete(present, answers) & policy.refer_incomplete
+    """Return the policy's cut-off, fixed on the answers to the clean exams; see `referred_anyway` for the budget."""
+    anyway = referred_anyway(answers, present, policy)
     return score_cutoff(worst(answers[policy.referral_score]), policy.referral_budget, anyway)
 
 
@@ -136,7 +154,8 @@ def exam_decisions(
     """Return one row per exam: what is called, who is referred, who is failed.
 
     Columns: ``p_referable`` and ``score`` (NaN without an answer), ``called_referable``, ``referable`` (the truth),
-    ``wrong``, ``silent_failure`` (nullable booleans, null = unknown), ``incomplete``, ``referred`` (booleans).
+    ``wrong``, ``silent_failure`` (nullable booleans, null = unknown), ``incomplete``, ``unlike_training``, ``referred``
+    (booleans).
 
     Args:
         answers: of `eye_answers`.
@@ -152,8 +171,9 @@ def exam_decisions(
     truth = true_referable(grade, photographed)
     wrong = np.where(np.isnan(called) | np.isnan(truth), np.nan, called != truth)
     incomplete = is_incomplete(present, answers)
-    referred = (score > cutoff) | (incomplete & policy.refer_incomplete)
+    referred = (score > cutoff) | referred_anyway(answers, present, policy)
     silent = np.where(np.isnan(wrong), np.nan, (wrong == 1) & ~referred)
     known = {"called_referable": called, "referable": truth, "wrong": wrong, "silent_failure": silent}
     nullable = {name: pd.array(values, dtype="Float64").astype("boolean") for name, values in known.items()}
-    return pd.DataFrame({"p_referable": p, "score": score, **nullable, "incomplete": incomplete, "referred": referred})
+    told = {"incomplete": incomplete, "unlike_training": is_flagged(answers), "referred": referred}
+    return pd.DataFrame({"p_referable": p, "score": score, **nullable, **told})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -13,8 +14,19 @@ from torch import Tensor, nn
 from workbench.models.modes import evaluation
 from workbench.models.precision import Precision, autocast, resolve_precision
 from workbench.schema.errors import WorkbenchError
-from workbench.uncertainty.seeded_dropout import DropoutOff, SeededDropout
-from workbench.uncertainty.split import Split, SplitError, WholePasses, is_active
+from workbench.uncertainty.discovery import Randomness, find_randomness, kept_off, may_draw_in_training
+from workbench.uncertainty.engine import (
+    WORTH_COMPILING,
+    CompiledTrunk,
+    Engine,
+    faster,
+    has_openvino,
+    operations,
+    refuse_missing,
+)
+from workbench.uncertainty.replay import Replay
+from workbench.uncertainty.seeded_dropout import DropoutOff, SeededDropout, training_flags
+from workbench.uncertainty.split import NothingRandomError, Split, SplitError, WholePasses, first_line
 
 Exams = Float[Tensor, "exam 6 height width"]
 Present = Bool[Tensor, "exam 2"]
@@ -25,44 +37,60 @@ PROBE_SEEDS: Final = (1, 2)
 class StochasticPredictor:
     """Makes draws from a model with dropout; what stands before the first stochastic module runs once.
 
-    Every dropout is active in a draw, nothing else is: BatchNorm and stochastic depth stay as in evaluation. Whatever
-    mode the model is in, it has it again afterwards. Masks depend on the exam's seed alone, so an exam's draws do not
-    depend on its batch nor on how the draws are cut into chunks, but for the last bits that a processor's
-    matrix product gives for another batch size.
+    Every dropout is active in a draw, whether a module, a function, or a function behind ``if self.training``; nothing
+    else is: BatchNorm stays as in evaluation, and so does stochastic depth, unless it is asked for. Whatever mode the
+    model is in, it has it again afterwards. Masks depend on the exam's seed alone, so an exam's draws do not depend on
+    its batch nor on how the draws are cut into chunks, but for the last bits that a processor's matrix product gives
+    for another batch size.
 
-    At the first use at each image size a probe of two exams is run: with dropout off the split must equal the whole
-    pass, with dropout on an exam must be the same alone as in a batch; otherwise whole passes are made, and `how`
-    says why.
+    How draws are made is tried in turn: the traced model cut at its first dropout; where it cannot be traced, its
+    modules before the first dropout answering from memory (`Replay`); else whole passes; else whole passes exam by
+    exam. At the first use at each image size a probe of two exams is run: an exam's draws must be those of a whole
+    pass with the same masks, alone and in a batch; a way that fails is left, and `how` says which was taken and why.
 
     Args:
         model: ``(x, present) -> logits``.
         precision: 'bf16' only where the processor has it; the probe is always fp32.
         memory_mib: bound on what the draws of one chunk hold, MiB (one draw at least is made).
+        stochastic_depth: let drop path, drop connect and noise layers take part, seeded as the masks are.
+        engine: what computes the part that runs once; 'auto' compiles it where OpenVINO is installed, its answers
+            equal torch's on the probe, and it is faster.
 
     Raises:
-        WorkbenchError: no active dropout in the model, or bf16 on a processor without it.
+        WorkbenchError: no active dropout in the model, bf16 on a processor without it, an engine that is not there.
     """
 
-    def __init__(self, model: nn.Module, *, precision: Precision = "fp32", memory_mib: int = 512) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        precision: Precision = "fp32",
+        memory_mib: int = 512,
+        stochastic_depth: bool = False,
+        engine: Engine = "auto",
+    ) -> None:
+        refuse_missing(engine)
         self.model = model
         self.device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         self.precision = resolve_precision(precision, self.device)
         self.memory = memory_mib * 2**20
-        self._checked: dict[tuple[int, int], _Way] = {}
-        self._split: Split | None = None
+        self.stochastic_depth = stochastic_depth
+        self.engine: Engine = engine
+        """As asked; after the first use what is used: 'eager' or 'openvino'."""
+        self._found: Randomness | None = None
+        self._ways: dict[tuple[int, int], _Way] = {}
         try:
             with evaluation(model):
-                self._split = Split(model)
-            self._how = f"split at {self._split.site}"
+                self._how = f"split at {Split(model).site}"
         except SplitError as refused:
-            if not any(is_active(module) for module in model.modules()):
-                raise _no_dropout(model) from refused
+            if isinstance(refused, NothingRandomError) and not may_draw_in_training(model):
+                raise self._no_dropout() from refused
             self._how = f"whole passes ({refused})"
 
     @property
     def how(self) -> str:
         """Say how draws are made, e.g. ``split at head_dropout``, and which random layers stay off."""
-        off = kept_off(self.model)
+        off = kept_off(self.model, self._found)
         return self._how + (f"; kept off: {', '.join(off)}" if off else "")
 
     def logits(self, x: Exams, present: Present) -> Float[Tensor, "exam 2 grade"]:
@@ -86,63 +114,131 @@ class StochasticPredictor:
             WorkbenchError: no draws asked for, another number of seeds than exams, a model whose answers are random
                 with dropout off, or one in which no dropout takes part.
         """
-        if draws < 1:
-            raise WorkbenchError(f"{draws} draws", "ask for at least 1")
-        if len(seeds) != len(x):
-            raise WorkbenchError(f"{len(seeds)} seeds for {len(x)} exams", "give one seed per exam")
-        if not len(x):
-            raise WorkbenchError("no exam to draw from", "give at least one exam")
-        with ExitStack() as stack:
-            stack.enter_context(evaluation(self.model))
-            stack.enter_context(torch.inference_mode())
+        refuse_request(x, draws, seeds)
+        with evaluation(self.model), torch.inference_mode():
             way = self._way(x)
-            stack.enter_context(autocast(self.precision, self.device))
-            made = way.draws(x, present, draws, seeds, self.memory)
+            with self._drawing(), autocast(self.precision, self.device):
+                made = way.draws(x, present, draws, seeds, self.memory)
         return torch.where(present[None, :, :, None], made, torch.nan)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Set the training flag of the modules that ask for it before they draw, and of no other."""
+        with training_flags(self._found.flagged if self._found else ()):
+            yield
 
     def _way(self, x: Exams) -> _Way:
         """Return the fastest way that passes the check at this image size."""
         size = (x.shape[2], x.shape[3])
-        if size not in self._checked:
+        if size not in self._ways:
             with torch.autocast(self.device.type, enabled=False):
-                self._checked[size] = self._choose(*_probe(x))
-        return self._checked[size]
+                probe = _probe(x)
+                self._refuse_other_randomness(*probe)
+                if self._found is None:
+                    self._found = find_randomness(self.model, *probe, stochastic_depth=self.stochastic_depth)
+                with self._drawing():
+                    self._ways[size] = self._choose(*probe)
+        return self._ways[size]
 
-    def _choose(self, x: Exams, present: Present) -> _Way:
+    def _refuse_other_randomness(self, x: Exams, present: Present) -> None:
         with DropoutOff():
-            whole = self.model(x, present)
             once, again = (self.model(x[1:], present[1:]) for _ in range(2))
-        if not _same(once, again):
+        if not same(once, again):
             raise WorkbenchError(
                 "the model's answers are random even with dropout off", "make its random layers nn.Dropout modules"
             )
-        faults = []
-        if self._split is not None:
-            way = _Way(self._split)
-            faults.append(way.fault(whole, x, present))
-            if faults[-1] is None:
-                self._how = f"split at {self._split.site}"
-                return self._with_dropout(way)
-        way = _Way(WholePasses(self.model))
-        faults.append(way.fault(whole, x, present))
-        if faults[-1] is not None:
-            way = _Way(WholePasses(self.model), one_by_one=True)
-            way.draws(x[1:], present[1:], 1, PROBE_SEEDS[1:], self.memory)
-        if self._split is not None or way.one_by_one:
-            said = "; ".join(dict.fromkeys(fault for fault in faults if fault))
-            self._how = f"whole passes{', one exam at a time' if way.one_by_one else ''} ({said})"
-        return self._with_dropout(way)
 
-    def _with_dropout(self, way: _Way) -> _Way:
-        if not way.sites:
-            raise _no_dropout(self.model)
+    def _choose(self, x: Exams, present: Present) -> _Way:
+        """Return the first way whose draws are right on the probe; `how` tells the faults of those before it."""
+        whole = WholePasses(self.model)
+        truth = _Way(whole, one_by_one=True)
+        reference = truth.draws(x[1:], present[1:], 2, PROBE_SEEDS[1:], memory=0)
+        if not truth.sites:
+            raise self._no_dropout()
+        faults: list[str] = []
+        for name, make in (
+            ("split at ", lambda: Split(self.model, self._found.modules if self._found else ())),
+            ("replay after ", lambda: Replay(self.model, x, present)),
+            ("whole passes", lambda: whole),
+        ):
+            try:
+                way = _Way(make())
+                fault = way.fault(reference, x, present)
+            except SplitError as refused:
+                fault = str(refused)
+            if fault is None:
+                self._how = name + getattr(way.halves, "site", "") + _because(faults)
+                return self._with_engine(way, x, present)
+            faults.append(fault)
+        self._how = f"whole passes, one exam at a time{_because(faults)}"
+        return truth
+
+    def _with_engine(self, way: _Way, x: Exams, present: Present) -> _Way:
+        """Compile the part that runs once where that is asked for and right, or possible, right and faster."""
+        halves = way.halves
+        if self.engine == "eager" or not isinstance(halves, Split) or self.device.type != "cpu" or not has_openvino():
+            self.engine = "eager"
+            return way
+        eager = halves.crossing(x, present)
+        fault: str | None = None
+        if not halves.crosses_tensors_only:
+            fault = "the engine cannot hand over sizes"
+        elif self.engine == "auto" and operations(lambda: halves.crossing(x, present)) < WORTH_COMPILING:
+            fault = "too small to be worth it"
+        else:
+            fault = self._compile(halves, eager, x, present)
+        if fault and self.engine == "openvino":
+            self._how += f"; OpenVINO left out ({fault})"
+        self.engine = "eager" if fault is not None else "openvino"
+        if fault is None and halves.engine is not None:
+            self._how += f"; trunk by {halves.engine.name}"
         return way
+
+    def _compile(self, halves: Split, eager: tuple[Tensor, ...], x: Exams, present: Present) -> str | None:
+        trunk = halves.trunk_module()
+        try:
+            compiled = CompiledTrunk(trunk, x, present, self.precision)
+            answers = compiled(x, present)
+        except Exception as error:  # whatever an engine raises on an operation that it does not know
+            return f"{type(error).__name__}: {first_line(error)}"
+        tolerance = 1e-4 if compiled.precision == "fp32" else 5e-2
+        if not all(same(one, other, tolerance) for one, other in zip(eager, answers, strict=True)):
+            return "it answers differently from torch"
+        if self.engine == "auto":
+            many = x.repeat(4, 1, 1, 1), present.repeat(4, 1)
+            if not faster(lambda: halves.crossing(*many), lambda: compiled(*many), time.perf_counter):
+                return "it is not faster than torch"
+        halves.engine = compiled
+        return None
+
+    def _no_dropout(self) -> WorkbenchError:
+        off = kept_off(self.model, self._found)
+        found = f" (found {', '.join(off)}, which draws leave off)" if off else ""
+        return WorkbenchError(
+            f"no active dropout in {type(self.model).__name__}{found}, so its draws would all be equal",
+            "train it with head_dropout or feature_dropout above 0, or draw from views, an ensemble or checkpoints "
+            "(draws_from)",
+        )
+
+
+def refuse_request(x: Exams, draws: int, seeds: Sequence[int]) -> None:
+    """Refuse what no maker of draws can answer.
+
+    Raises:
+        WorkbenchError: no draws, no exam, or another number of seeds than exams.
+    """
+    if draws < 1:
+        raise WorkbenchError(f"{draws} draws", "ask for at least 1")
+    if len(seeds) != len(x):
+        raise WorkbenchError(f"{len(seeds)} seeds for {len(x)} exams", "give one seed per exam")
+    if not len(x):
+        raise WorkbenchError("no exam to draw from", "give at least one exam")
 
 
 class _Way:
     """One way to make draws: a trunk and a tail, over the whole batch or exam by exam and draw by draw."""
 
-    def __init__(self, halves: Split | WholePasses, *, one_by_one: bool = False) -> None:
+    def __init__(self, halves: Split | Replay | WholePasses, *, one_by_one: bool = False) -> None:
         self.halves: Any = halves
         self.one_by_one = one_by_one
         self.sites = 0
@@ -168,41 +264,28 @@ class _Way:
         self.bytes_per_draw = max(self.bytes_per_draw, dropout.bytes // (count * len(seeds)))
         return logits.float().softmax(dim=-1).unflatten(0, (count, len(seeds)))
 
-    def fault(self, whole: Tensor, x: Tensor, present: Tensor) -> str | None:
-        """Return why this way must not be taken, or None."""
+    def fault(self, reference: Tensor, x: Tensor, present: Tensor) -> str | None:
+        """Return why this way must not be taken, or None.
+
+        Args:
+            reference: two draws of the second exam, by whole passes.
+            x: the probe.
+            present: its eyes.
+        """
         try:
-            with DropoutOff():
-                off = self.halves.tail(self.halves.trunk(x, present), 2)
-            together = self.draws(x, present, 2, PROBE_SEEDS, memory=2**40)
             alone = self.draws(x[1:], present[1:], 2, PROBE_SEEDS[1:], memory=0)
+            together = self.draws(x, present, 2, PROBE_SEEDS, memory=2**40)
         except Exception as error:  # whatever a model of others' raises on a batch that it did not expect
-            return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
-        if not _same(whole.repeat(2, 1, 1), off):
+            return f"{type(error).__name__}: {first_line(error)}"
+        if not same(reference, alone):
             return "the split answers differently from the whole pass"
-        if not _same(together[:, 1:], alone):
+        if not same(together[:, 1:], alone):
             return "an exam's draws depend on its batch"
         return None
 
 
-def kept_off(model: nn.Module) -> list[str]:
-    """Return the kinds of random layers that draws leave in evaluation mode, with how many there are."""
-    counts: dict[str, int] = {}
-    for module in model.modules():
-        rates = [getattr(module, name, 0) for name in ("drop_connect_rate", "drop_prob", "dropout")]
-        is_random = any(isinstance(rate, float) and rate > 0 for rate in rates)
-        if isinstance(module, nn.AlphaDropout | nn.FeatureAlphaDropout | nn.RReLU) or is_random:
-            kind = type(module).__name__
-            counts[kind] = counts.get(kind, 0) + 1
-    return [f"{count} {kind}" for kind, count in counts.items()]
-
-
-def _no_dropout(model: nn.Module) -> WorkbenchError:
-    off = kept_off(model)
-    found = f" (found {', '.join(off)}, which draws leave off)" if off else ""
-    return WorkbenchError(
-        f"no active dropout in {type(model).__name__}{found}, so its draws would all be equal",
-        "train it with head_dropout or feature_dropout above 0",
-    )
+def _because(faults: Sequence[str]) -> str:
+    return f" ({'; '.join(dict.fromkeys(faults))})" if faults else ""
 
 
 def _probe(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,7 +296,9 @@ def _probe(x: Tensor) -> tuple[Tensor, Tensor]:
     return noise.to(x), torch.tensor([[True, True], [True, False]], device=x.device)
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def same(one: Tensor, other: Tensor, tolerance: float = 1e-4) -> bool:
     """Return whether two answers differ by rounding only, however small the answers are (fp32)."""
+    if one.shape != other.shape:
+        return False
     difference = (one - other).abs().nan_to_num(0).max()
-    return one.shape == other.shape and bool(difference <= 1e-4 * one.abs().nan_to_num(0).max())
+    return bool(difference <= tolerance * one.abs().nan_to_num(0).max())

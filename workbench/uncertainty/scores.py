@@ -1,5 +1,7 @@
 """How uncertain an answer is: one number per eye, larger = less certain, NaN for an absent eye.
 
+How unlike the training photographs an eye is, is not said by its draws: see `out_of_distribution`.
+
 Entropies are in nats.
 """
 
@@ -65,10 +67,18 @@ def margin(draws: Draws, threshold: float = 0.5, pooling: str = "mean") -> EyeSc
     return -np.abs(p_referable(POOLINGS[pooling](draws)) - threshold)
 
 
+def eye_disagreement(draws: Draws, pooling: str = "mean") -> EyeScores:
+    """Return |P(referable) of OD − that of OS|, the same for both eyes; NaN where an eye is absent."""
+    p = p_referable(POOLINGS[pooling](draws))
+    return np.abs(p - p[:, ::-1])
+
+
 SCORES: Final[dict[str, Callable[[Draws, float, str], EyeScores]]] = {
     "predictive_entropy": lambda draws, *_: predictive_entropy(draws),
+    "expected_entropy": lambda draws, *_: expected_entropy(draws),
     "mutual_information": lambda draws, *_: mutual_information(draws),
     "p_referable_sd": lambda draws, *_: p_referable_sd(draws),
     "margin": margin,
+    "eye_disagreement": lambda draws, _, pooling: eye_disagreement(draws, pooling),
 }
 """The names that a policy may refer by; each takes (draws, referable threshold, name of the pooling)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,16 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
-from workbench.uncertainty.seeded_dropout import CHANNELWISE, DROPOUT_MODULES, ELEMENTWISE, dropout_probability
+from workbench.uncertainty.engine import CompiledTrunk
+from workbench.uncertainty.seeded_dropout import DROPOUT_MODULES, DROPOUTS, NOISE, dropout_probability
 
 
 class SplitError(Exception):
     """The model cannot be cut; the message says why."""
+
+
+class NothingRandomError(SplitError):
+    """The whole model was traced, and no random call stands in it."""
 
 
 @dataclass(frozen=True)
@@ -59,37 +65,85 @@ class WholePasses:
         return logits
 
 
+class _Tracer(fx.Tracer):
+    """Takes modules that draw random numbers as they are: their code asks for shapes that a trace does not know."""
+
+    def __init__(self, leaves: Collection[nn.Module]) -> None:
+        super().__init__()
+        self.leaves = set(leaves)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Return whether ``m`` is one node of the graph."""
+        return m in self.leaves or super().is_leaf_module(m, module_qualified_name)
+
+
+class _TrunkModule(nn.Module):
+    def __init__(self, split: Split) -> None:
+        super().__init__()
+        self.root = split.root
+        self.halves = split
+
+    def forward(self, x: Any, present: Any) -> Any:
+        return self.halves.crossing(x, present)
+
+
 class Split:
     """The traced model in two halves; parameters and modules stay the model's own.
 
+    Args:
+        model: ``(x, present) -> logits``.
+        random: modules that draw random numbers in their own code; each is taken whole, but for the model itself.
+
     Attributes:
-        site: the name of the first dropout.
+        site: the name of the first stochastic module or call.
 
     Raises:
         SplitError: tracing failed, or found no dropout before the output.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        root = _Root(model)
+    def __init__(self, model: nn.Module, random: Collection[nn.Module] = ()) -> None:
+        self.root = root = _Root(model)
+        leaves = {module for module in random if module is not model}
         try:
-            self.graph = fx.Tracer().trace(root)
+            self.graph = _Tracer(leaves).trace(root)
         except Exception as error:
-            raise SplitError(f"not traceable: {type(error).__name__}: {_first_line(error)}") from error
+            raise SplitError(f"not traceable: {type(error).__name__}: {first_line(error)}") from error
         self._interpreter = fx.Interpreter(root, garbage_collect_values=False, graph=self.graph)
         nodes = list(self.graph.nodes)
-        sites = [node for node in nodes if _is_stochastic(node, root)]
+        sites = [node for node in nodes if _is_stochastic(node, root, leaves)]
         tail = _downstream(nodes, sites)
+        if not sites:
+            raise NothingRandomError("the trace shows no dropout")
         if nodes[-1] not in tail:
             raise SplitError("the trace shows no dropout before the output")
         self.site = str(sites[0].target).removeprefix("model.") if sites[0].op == "call_module" else sites[0].name
         self._from_input = _downstream(nodes, [node for node in nodes if node.op == "placeholder"])
         self._trunk = [node for node in nodes if node not in tail]
         self._tail = [node for node in nodes if node in tail]
-        self._crossing = {node for node in self._trunk if any(user in tail for user in node.users)}
-        self._frees = _last_uses(self._trunk, keep=self._crossing), _last_uses(self._tail, keep=set())
+        self._crossing = [node for node in self._trunk if any(user in tail for user in node.users)]
+        self.crosses_tensors_only = False
+        self.engine: CompiledTrunk | None = None
+        self._frees = _last_uses(self._trunk, keep=set(self._crossing)), _last_uses(self._tail, keep=set())
+
+    def crossing(self, x: Tensor, present: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors that the stochastic part reads, computed by torch."""
+        values = self._computed(x, present).values
+        self.crosses_tensors_only = all(isinstance(value, Tensor) for value in values.values())
+        return tuple(value for value in values.values() if isinstance(value, Tensor))
+
+    def trunk_module(self) -> nn.Module:
+        """Return the deterministic part as a module of tensors, for an engine to compile."""
+        return _TrunkModule(self)
 
     def trunk(self, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"]) -> Frontier:
         """Return what stands before the first dropout, computed once."""
+        if self.engine is None or x.dtype != torch.float32:
+            return self._computed(x, present)
+        if self.engine.is_stale(self.root):
+            self.engine = CompiledTrunk(self.trunk_module(), x[:1], present[:1], self.engine.precision)
+        return Frontier(dict(zip(self._crossing, self.engine(x, present), strict=True)), {})
+
+    def _computed(self, x: Tensor, present: Tensor) -> Frontier:
         values: dict[fx.Node, Any] = {}
         outlines: dict[fx.Node, Any] = {}
         given = iter((x, present))
@@ -119,7 +173,7 @@ class Split:
         if node not in self._from_input:
             return value
         if _holds_tensors(value):
-            return pytree.tree_map_only(Tensor, lambda tensor: _repeat(tensor, count), value)
+            return pytree.tree_map_only(Tensor, lambda tensor: repeat(tensor, count), value)
         return self._resized(node, frontier.outlines, count)
 
     def _resized(self, node: fx.Node, outlines: dict[fx.Node, Any], count: int) -> Any:
@@ -127,20 +181,24 @@ class Split:
         if node not in self._from_input:
             return value
         if _holds_tensors(value):
-            return pytree.tree_map_only(Tensor, lambda tensor: _repeat(tensor, count), value)
+            return pytree.tree_map_only(Tensor, lambda tensor: repeat(tensor, count), value)
         args, kwargs = map_arg((node.args, node.kwargs), lambda other: self._resized(other, outlines, count))
         return getattr(self._interpreter, node.op)(node.target, args, kwargs)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the start of what an error says."""
     return (str(error).strip().splitlines() or [""])[0][:120]
 
 
-def _is_stochastic(node: fx.Node, root: nn.Module) -> bool:
+def _is_stochastic(node: fx.Node, root: nn.Module, random: Collection[nn.Module]) -> bool:
     if node.op == "call_module":
-        return any(is_active(module) for module in root.get_submodule(str(node.target)).modules())
-    is_dropout = node.op == "call_function" and (node.target in ELEMENTWISE or node.target in CHANNELWISE)
-    return is_dropout and dropout_probability(node.args, node.kwargs) > 0
+        return any(is_active(module) or module in random for module in root.get_submodule(str(node.target)).modules())
+    if node.op == "call_method":
+        return getattr(Tensor, str(node.target), None) in NOISE
+    if node.op == "call_function" and node.target in DROPOUTS:
+        return dropout_probability(node.args, node.kwargs) > 0
+    return node.op == "call_function" and node.target in NOISE
 
 
 def is_active(module: nn.Module) -> bool:
@@ -170,7 +228,7 @@ def _holds_tensors(value: Any) -> bool:
     return any(isinstance(leaf, Tensor) for leaf in pytree.tree_leaves(value))
 
 
-def _repeat(tensor: Tensor, count: int) -> Tensor:
+def repeat(tensor: Tensor, count: int) -> Tensor:
     """Return ``count`` copies along the batch (a copy even for one: the tail may work in place)."""
     if not tensor.dim():
         return tensor

@@ -46,6 +46,10 @@ class Answered:
     decisions: pd.DataFrame
     eyes: pd.DataFrame
     refitted: Refitted | None = None
+    unlike: dict[str, float] | None = None
+    """From which value on each score alone flags an eye as unlike the training ones; None: not measured."""
+    turned: Bool[np.ndarray, "exam 2"] | None = None
+    """Which photographs look upside down or of the other eye; None: not checked."""
 
     def decided(self, table: pd.DataFrame, eyes: pd.DataFrame) -> Answered:
         """Return it with its decisions."""

@@ -13,7 +13,7 @@ from workbench.uncertainty.decisions import worst
 
 
 def intake_figures(answered: Answered, clean: Answered) -> Iterator[Figure]:
-    """Yield what is flagged, per exam; under a stress also the AUC of each score at telling it from the same exams clean.
+    """Yield what is flagged, per exam; under a stress also how well each score tells it from the same exams clean.
 
     An exam is flagged when one of its photographs is; one without a photograph does not count.
     """

@@ -11,6 +11,7 @@ from workbench.audit.figures.calibration import calibration_figures
 from workbench.audit.figures.conformal import conformal_figures
 from workbench.audit.figures.eyes import per_eye
 from workbench.audit.figures.figure import NOTHING, Answered, Figure, Found
+from workbench.audit.figures.intake import intake_figures
 from workbench.audit.figures.rates import changes, checked, per_exam, photographs
 from workbench.audit.figures.referral import referral_figures
 from workbench.audit.figures.subgroups import subgroups
@@ -38,6 +39,7 @@ def figures(run: RunManifest, answered: Answered, clean: Answered, *, resamples:
         *subgroups(answered),
     ]
     wanted += [*calibration_figures(answered, run.policy), *conformal_figures(answered, run.policy)]
+    wanted += list(intake_figures(answered, clean))
     if answered.measurement.stress is None:
         threshold = referable_threshold(run.policy, run.referable_threshold)
         wanted += [*photographs(answered), *two_eye_figures(answered, threshold)]

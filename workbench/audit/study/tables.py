@@ -34,7 +34,7 @@ STYLE: Final = (
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:13px}"
     "th,td{padding:.3rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid #d8dde3}"
     "th{position:sticky;top:0;background:#fff}small{color:#59636e;display:block;white-space:nowrap}"
-    ".clear{color:#0b5cad;font-weight:600}"
+    "td{white-space:nowrap}.clear{color:#0b5cad;font-weight:600}"
 )
 
 
@@ -84,7 +84,9 @@ def _notes(table: pd.DataFrame, runs: Mapping[str, Run], config: StudyConfig) ->
         f"Value (95 % interval over {config.resamples} resamples of patients); below it the difference to the first "
         f"row ({first['maker']}, {POOLING_NAMES[first['pooling']]}, {SCORE_NAMES[first['score']]}) with its paired "
         "interval, in bold where that leaves out 0. Many rows are compared: a single such difference is no finding.",
-        "AUC, error, referred, silent failure and AURC per exam; QWK and ECE per eye. AURC and ECE: smaller is better.",
+        "AUC, error, referred, silent failure and AURC per exam; QWK and ECE per eye. AURC and ECE: smaller is better. "
+        "Each model's own threshold calls its exams; it was chosen for its single answer, so a maker or pooling that "
+        "moves P(referable) also moves error, silent failure and AURC: AUC and QWK do not depend on it.",
         "",
     ]
     return notes + [
