@@ -16,9 +16,9 @@ from workbench.audit.figures.figure import Answered
 from workbench.audit.figures.rows import figures
 from workbench.audit.intake import RunIntake, intake_of
 from workbench.audit.layout import AnalysisSummary, MeasurementSpec
-from workbench.audit.plan import units_of
+from workbench.audit.plan import Unit, units_of
 from workbench.audit.predictions_lacks import settle
-from workbench.audit.results import Run, checks_of_part, draws_of_rows, open_run
+from workbench.audit.results import CHECKED, Run, checks_of_part, draws_of_rows, open_run
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import write_json
 from workbench.schema.grades import UNGRADED
@@ -65,27 +65,29 @@ def analyse(folder: Path, *, resamples: int = 1000) -> Run:
 
 def _answered(run: Run, eyes: pd.DataFrame, measurement: MeasurementSpec, intake: RunIntake) -> Answered:
     """Return what was answered under one measurement, read part by part: draws are never held all at once."""
+    units = units_of(run.manifest, run.exam_ids, measurement)
+    exam_ids = [exam_id for unit in units for exam_id in unit.exam_ids]
+    table = eyes[eyes["exam_id"].isin(exam_ids)].reset_index(drop=True)
+    present = _flags(table, "ok")
     pieces: list[dict[str, np.ndarray]] = []
     checks: list[pd.DataFrame] = []
-    exam_ids: list[str] = []
     for unit, part in _parts(run, measurement):
         if measurement.stress is not None:
-            checks.append(checks_of_part(part, measurement.id))
-        exam_ids.extend(unit)
+            checks.append(part[list(CHECKED)])
         drawn = draws_of_rows(part, run.manifest.draws, len(run.manifest.model.classes))
-        present = _flags(eyes, unit, "ok")
+        first = unit.chunk * run.manifest.chunk
         policy, threshold = run.manifest.policy, run.manifest.referable_threshold
-        pieces.append(settle(run.manifest, decisions.eye_answers(drawn, present, policy, threshold)))
+        there = present[first : first + len(unit.exam_ids)]
+        pieces.append(settle(run.manifest, decisions.eye_answers(drawn, there, policy, threshold)))
         pieces[-1] |= intake.answers(part)
-    table = eyes[eyes["exam_id"].isin(exam_ids)].reset_index(drop=True)
     return Answered(
         measurement=measurement,
         table=table,
-        present=_flags(table, exam_ids, "ok"),
-        photographed=_flags(table, exam_ids, "ok", "ungradable"),
+        present=present,
+        photographed=_flags(table, "ok", "ungradable"),
         grade=_grades(table),
         answers={name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]},
-        checks=pd.concat(checks, ignore_index=True) if checks else None,
+        checks=checks_of_part(pd.concat(checks, ignore_index=True), measurement.id) if checks else None,
         decisions=pd.DataFrame(),
         eyes=pd.DataFrame(),
         unlike=intake.alone,
@@ -93,14 +95,13 @@ def _answered(run: Run, eyes: pd.DataFrame, measurement: MeasurementSpec, intake
     )
 
 
-def _parts(run: Run, measurement: MeasurementSpec) -> Iterator[tuple[tuple[str, ...], pd.DataFrame]]:
+def _parts(run: Run, measurement: MeasurementSpec) -> Iterator[tuple[Unit, pd.DataFrame]]:
     for unit in units_of(run.manifest, run.exam_ids, measurement):
-        yield unit.exam_ids, run.part(measurement.id, unit.chunk)
+        yield unit, run.part(measurement.id, unit.chunk)
 
 
-def _flags(eyes: pd.DataFrame, exam_ids: tuple[str, ...] | list[str], *statuses: str) -> Bool[np.ndarray, "exam 2"]:
-    chosen = eyes[eyes["exam_id"].isin(list(exam_ids))]
-    return chosen["status"].isin(statuses).to_numpy(dtype=bool).reshape(-1, 2)
+def _flags(eyes: pd.DataFrame, *statuses: str) -> Bool[np.ndarray, "exam 2"]:
+    return eyes["status"].isin(statuses).to_numpy(dtype=bool).reshape(-1, 2)
 
 
 def _grades(table: pd.DataFrame) -> Int[np.ndarray, "exam 2"]:

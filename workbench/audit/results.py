@@ -191,6 +191,8 @@ class Run:
 
 
 _CHECKS = ("within_budget", "in_box", "flipped", "survives_8bit")
+CHECKED = ("exam_id", "eye", "status", "linf", *_CHECKS, "notes")
+"""What `checks_of_part` reads of a part."""
 
 
 def maps_id(method: str) -> str:

@@ -85,7 +85,7 @@ class FeatureReader:
             return rows[..., : rows.shape[-1] // 2] if self._own_half else rows
         if len(rows) == exams:
             return rows[:, None].expand(-1, 2, -1)
-        return rows.unflatten(0, (2, exams)).transpose(0, 1) if self._by_eye else rows.unflatten(0, (exams, 2))
+        return rows.reshape(2, exams, -1).transpose(0, 1) if self._by_eye else rows.reshape(exams, 2, -1)
 
     def _probe(self, size: int) -> tuple[str, bool]:
         """Change one eye of two exams and see which rows of the layer's input change."""
