@@ -46,7 +46,7 @@ def test_every_workbench_command_is_known(command):
     group = typer.main.get_command(app)
     while words and words[0] in getattr(group, "commands", {}):
         group = group.commands[words.pop(0)]
-    known = {option for parameter in group.params for option in parameter.opts}
+    known = {option for parameter in group.params for option in (*parameter.opts, *parameter.secondary_opts)}
     unknown = [word for word in words if word.startswith("--") and word not in known]
     assert not unknown, f"{command}: {unknown}"
     assert CliRunner().invoke(app, [*shlex.split(command)[1:2], "--help"]).exit_code == 0
