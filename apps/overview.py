@@ -11,6 +11,7 @@ from workbench.report.figures import Figures
 from workbench.report.headline import conditions, headline
 from workbench.report.words import full_words
 from workbench.review.desk import Desk
+from workbench.review.entrance import open_page
 from workbench.review.markup import answer_box, rates_table
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.words import percent
@@ -66,4 +67,4 @@ def show(desk: Desk) -> None:
         st.info("The full report, with worst cases and all items, is one command away: workbench report RUN")
 
 
-show(st.session_state["desk"])
+show(open_page("overview"))

@@ -1,12 +1,29 @@
-"""Entry of the review app: opens the run that `workbench review` named, then hands over to a page."""
+"""Entry of the review app: opens the run that `workbench review` named, sees who is there, hands over to a page."""
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import streamlit as st
 
+from workbench.review.access import may_open
 from workbench.review.desk import Desk, desk_from_environment
+from workbench.review.entrance import enter, open_page, recalled
 from workbench.review.markup import STYLE
 from workbench.schema.errors import WorkbenchError
+
+# A page's file without its ending → its title, in the order in which they stand; rules are in `review.access`.
+# (A string here would be shown on every page.)
+TITLES = {
+    "worklist": "Worklist",
+    "adjudication": "Adjudication",
+    "exam": "Exam",
+    "overview": "Run overview",
+    "readers": "Readers",
+    "people": "People",
+    "account": "Account",
+}
 
 
 @st.cache_resource(show_spinner="Opening the run")  # type: ignore[untyped-decorator]
@@ -15,19 +32,32 @@ def open_desk() -> Desk:
     return desk_from_environment()
 
 
+def refused(page: str) -> None:
+    """Say at a page's address that it is not open to whoever came there."""
+    open_page(page)
+
+
 st.set_page_config(page_title="Review · Retina Trust Workbench", layout="wide")
 st.html(STYLE)
 try:
-    st.session_state["desk"] = open_desk()
+    desk = open_desk()
+    st.session_state["desk"] = desk
+    st.session_state.setdefault("reader", desk.reader)
+    st.session_state.setdefault("drafts", {})
+    identity = enter(desk)
 except WorkbenchError as error:
     st.error(error.what, icon=":material/error:")
     st.text(f"What to do: {error.remedy}.")
     st.stop()
-st.session_state.setdefault("reader", st.session_state["desk"].reader)
-st.session_state.setdefault("drafts", {})
-pages = [
-    st.Page("worklist.py", title="Worklist", default=True),
-    st.Page("exam.py", title="Exam", url_path="exam"),
-    st.Page("overview.py", title="Run overview", url_path="overview"),
-]
-st.navigation(pages, position="top").run()
+pages: dict[str, Any] = {}
+for name, title in TITLES.items():
+    if not desk.offers(name):
+        continue
+    if may_open(identity, name):
+        pages[name] = st.Page(f"{name}.py", title=title, url_path=name, default=not pages)
+    elif identity.team:
+        pages[name] = st.Page(partial(refused, name), title=title, url_path=name, visibility="hidden")
+page = st.navigation(list(pages.values()), position="top")
+if (place := recalled(identity)) is not None and place[0] in pages:
+    st.switch_page(pages[place[0]], query_params=place[1])
+page.run()

@@ -86,14 +86,15 @@ def test_from_the_worklist_to_a_saved_read_that_outlives_a_reload(page: Any, add
     answers = {eye: case.answer for eye, case in desk.case("exam-000").eyes.items()}
     groups = page.get_by_test_id("stButtonGroup")
     for place, eye in enumerate(("OD", "OS")):
-        groups.nth(place).get_by_text(str(answers[eye].icdr_grade), exact=True).click()  # type: ignore[union-attr]
+        groups.nth(3 * place).get_by_text(str(answers[eye].icdr_grade), exact=True).click()  # type: ignore[union-attr]
         page.get_by_text("you agree with the model").nth(place).wait_for()
     page.get_by_text("Not saved yet").wait_for()
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_text("Saved 2").wait_for()
     shot(page, "saved")
     with sqlite3.connect(folder / "reviews.sqlite") as database:
-        rows = database.execute("SELECT eye, icdr_grade, reader FROM reads WHERE exam_id = 'exam-000' ORDER BY eye")
+        query = "SELECT eye, icdr_grade, reader FROM reads JOIN submissions USING (event_id) WHERE exam_id = 'exam-000'"
+        rows = database.execute(f"{query} ORDER BY eye")
         stored = list(rows)
     database.close()
     assert stored == [(eye, answers[eye].icdr_grade, "Dr Browser") for eye in ("OD", "OS")]  # type: ignore[union-attr]

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceW
 def _fresh_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv(READER_VARIABLE, "Dr A")
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    # AppTest has no browser, hence no address on this machine.
+    monkeypatch.setattr("workbench.review.entrance._refuse_other_machines", lambda: None, raising=False)
     st.cache_resource.clear()
     yield
     st.cache_resource.clear()
@@ -51,9 +53,15 @@ def markup(app: AppTest) -> str:
 
 
 def said(app: AppTest) -> str:
-    return "\n".join(
+    texts = [
         str(element.value) for kind in ("error", "warning", "success", "info", "caption") for element in app.get(kind)
-    )
+    ]
+    return "\n".join([*texts, markup(app)])
+
+
+def table(app: AppTest) -> str:
+    """Return what the worklist's component is given."""
+    return "\n".join(str(element.proto) for element in app.get("bidi_component"))
 
 
 def choose(app: AppTest, eye: str, grade: Any) -> AppTest:
@@ -82,10 +90,11 @@ def open_complete_exam(app: AppTest, folder: Path) -> tuple[AppTest, str]:
 def test_the_worklist_stands_in_its_order_and_filters(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = start(run_copy, monkeypatch)
     order = list(make_worklist(open_run(run_copy))["exam_id"])
-    assert list(app.dataframe[0].value["Exam"]) == order
+    assert order[0] in table(app)
+    assert table(app).index(order[0]) < table(app).index(order[1])
     assert "0 of 12 exams read by you" in str(app.get("progress")[0].proto)
     next(field for field in app.text_input if field.label == "Search").set_value("exam-004").run()
-    assert list(app.dataframe[0].value["Exam"]) == ["exam-004"]
+    assert [exam_id for exam_id in order if exam_id in table(app)] == ["exam-004"]
     next(field for field in app.text_input if field.label == "Search").set_value("nobody").run()
     assert "None of the 12 exams passes these filters" in said(app)
 
@@ -120,7 +129,7 @@ def test_a_read_is_saved_with_what_was_seen_and_seen_again_in_a_new_tab(
     assert not other_tab.exception
     assert "Saved 2" in said(other_tab)
     grades = {group.key: group.value for group in other_tab.button_group}
-    assert grades[f"Dr A|{exam_id}|OD|grade"] == models["OD"]
+    assert grades[f"Dr A|{exam_id}|single|OD|grade"] == models["OD"]
 
 
 def test_pressing_save_twice_stores_once_and_a_correction_supersedes(
@@ -201,7 +210,7 @@ def test_save_and_next_goes_to_the_next_unread_exam(run_copy: Path, monkeypatch:
     press(app, "Save and next")
     assert order[1] in markup(app)
     press(app, "Worklist")
-    assert list(app.dataframe[0].value["You"]) == ["read", *[""] * 11]
+    assert "1 of 12 exams read by you" in str(app.get("progress")[0].proto)
     press(app, "Read next")
     assert order[1] in markup(app)
 
@@ -213,7 +222,8 @@ def test_flags_and_stress_are_on_the_page(run_copy: Path, monkeypatch: pytest.Mo
     assert "Referred to a human: incomplete" in page
     assert "Under stress" in page
     assert page.count("<tr><th>") == 4  # fgsm, pgd, defocus, jpeg
-    assert len(app.button_group) == 1  # the missing eye is not asked for
+    asked = [group.key for group in app.button_group if group.key.endswith("|grade")]
+    assert len(asked) == 1  # the missing eye is not asked for
 
 
 def test_an_exam_page_without_an_exam_says_what_to_do(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

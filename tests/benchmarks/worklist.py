@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -98,7 +98,7 @@ def _eyes(exams: int, generator: np.random.Generator) -> pd.DataFrame:
         "patient_id": [f"patient-{one // 2:07d}" for one in number],
         "eye": np.tile(EYES, exams),
         "status": status,
-        "reason": np.where(status == "ok", None, "no disc"),
+        "reason": [None if one == "ok" else "no disc" for one in status],
         "icdr_grade": grade,
         "gradable": status == "ok",
         "camera": np.array(["Alpha 45", "Beta 50", "Gamma 55"])[number % 3],
@@ -126,28 +126,36 @@ def _entropy(p: np.ndarray) -> np.ndarray:
 def _decisions(name: str, eyes: pd.DataFrame, truth: np.ndarray, present: np.ndarray, p: np.ndarray) -> pd.DataFrame:
     referable = np.where(present, p[..., 2:].sum(axis=-1), np.nan)
     score = np.where(present, _entropy(p), np.nan)
-    answered = present.any(axis=1)
+    answered: np.ndarray = np.asarray(present.any(axis=1))
     p_referable = np.nanmax(np.where(answered[:, None], referable, 0), axis=1)
     score = np.where(answered, np.nanmax(np.where(answered[:, None], score, 0), axis=1), np.nan)
-    called, true = p_referable >= 0.5, (truth >= 2).any(axis=1)
-    incomplete, unsure = ~present.all(axis=1), score > 1.2
+    called: np.ndarray = np.asarray(p_referable >= 0.5)
+    true: np.ndarray = np.asarray((truth >= 2).any(axis=1))
+    incomplete: np.ndarray = np.asarray(~present.all(axis=1))
+    unsure: np.ndarray = np.asarray(score > 1.2)
     referred = incomplete | unsure
     per_exam = eyes.iloc[::2]
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "measurement": name,
             "exam_id": per_exam["exam_id"].to_numpy(),
             "patient_id": per_exam["patient_id"].to_numpy(),
             "referable": true,
             "p_referable": np.where(answered, p_referable, np.nan),
-            "called_referable": pd.array(np.where(answered, called, None), dtype="boolean"),
+            "called_referable": pd.array(called, dtype="boolean"),
             "score": score,
             "referred": referred,
-            "referred_why": np.where(incomplete, "incomplete", np.where(unsure, "unsure", None)),
-            "wrong": called != true,
-            "silent_failure": (called != true) & ~referred,
+            "referred_why": [_why(*one) for one in zip(incomplete, unsure, strict=True)],
+            "wrong": pd.array(called != true, dtype="boolean"),
+            "silent_failure": pd.array((called != true) & ~referred, dtype="boolean"),
         }
     )
+    table.loc[~answered, ["called_referable", "wrong", "silent_failure"]] = pd.NA
+    return table
+
+
+def _why(incomplete: bool, unsure: bool) -> str | None:
+    return "incomplete" if incomplete else ("unsure" if unsure else None)
 
 
 def _answers(name: str, eyes: pd.DataFrame, present: np.ndarray, p: np.ndarray) -> pd.DataFrame:

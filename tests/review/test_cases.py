@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import base64
 import io
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,12 +11,17 @@ from PIL import Image
 
 from workbench.audit import layout
 from workbench.audit.results import Run, open_run
-from workbench.review.cases import CaseBook, EyeCase, eyes_disagree, stress_summary
-from workbench.review.desk import UNGRADABLE, Desk, agreement_of, eyes_to_read, what_is_missing
+from workbench.review.cases import Case, CaseBook, EyeCase, eyes_disagree, stress_summary, veiled
+from workbench.review.desk import Desk
+from workbench.review.draft import UNGRADABLE, Draft, agreement_of, eyes_to_read, new_draft, what_is_missing
 from workbench.review.markup import chips, heading, stress_table
 from workbench.review.pictures import Originals, eye_picture, largest_of, map_picture
-from workbench.review.viewer import viewer_data
+from workbench.review.protocols import VISIBLE
+from workbench.review.reads import DraftPlace
+from workbench.review.trust import TrustBook
+from workbench.review.trust_markup import trust_panel
 from workbench.review.worklist import make_worklist
+from workbench.review.worklist_index import WorklistIndex
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import sha256_file
 from workbench.schema.manifest import write_manifest
@@ -123,19 +127,6 @@ def test_an_unknown_exam_is_one_line(run: Run) -> None:
         CaseBook(run).case("x")
 
 
-def test_od_stands_first_and_maps_lie_on_what_the_model_saw(run: Run) -> None:
-    data = viewer_data(run, Originals(None), CaseBook(run).case("exam-006"))
-    assert [eye["eye"] for eye in data["eyes"]] == ["OD", "OS"]
-    assert data["eyes"][0]["crop"] == [0.0, 0.0, 64.0]
-    assert set(data["maps"]) == {"integrated_gradients", "grad_cam"}
-    png = Image.open(io.BytesIO(base64.b64decode(data["maps"]["grad_cam"]["OD"])))
-    assert (png.size, png.mode) == ((64, 64), "L")
-    assert json.loads(json.dumps(data)) == data
-    withheld = viewer_data(run, Originals(None), CaseBook(run).case("exam-004"))
-    assert "OD" not in withheld["maps"]["integrated_gradients"]
-    assert "miss the logit" in withheld["withheld"]["OD"]["integrated_gradients"]
-
-
 def test_a_map_of_zeros_is_no_evidence_and_the_extremes_are_clipped() -> None:
     zeros = np.zeros((4, 4), np.float32)
     grey = np.asarray(Image.open(io.BytesIO(map_picture(zeros, largest_of([zeros])).png)))
@@ -164,15 +155,17 @@ def eye_case(sha256: str, size: tuple[int, int], crop: tuple[float, float, float
     return EyeCase("OD", "ok", "", sha256, crop, size, None)
 
 
-def test_an_original_is_shown_scaled_with_its_crop_and_without_its_metadata(run: Run, tmp_path: Path) -> None:
+def test_an_original_is_shown_with_all_its_pixels_and_its_crop_and_without_its_metadata(
+    run: Run, tmp_path: Path
+) -> None:
     path, sha256 = original(tmp_path, (4000, 3000))
     originals = Originals(manifest_of(tmp_path, path, sha256))
     picture = eye_picture(run, originals, "exam-006", eye_case(sha256, (4000, 3000), (500.0, -10.0, 3020.0)))
     assert picture is not None
     assert picture.original
-    assert max(picture.width, picture.height) <= 2048
-    scale = picture.width / 4000
-    assert picture.crop == pytest.approx((500 * scale, -10 * scale, 3020 * scale))
+    assert picture.native
+    assert (picture.width, picture.height) == (4000, 3000)
+    assert picture.crop == (500.0, -10.0, 3020.0)
     assert b"CANARY" in path.read_bytes()
     assert b"CANARY" not in picture.jpeg
     assert Image.open(io.BytesIO(picture.jpeg)).getexif() == {}
@@ -189,7 +182,7 @@ def test_a_changed_a_gone_or_a_differently_sized_original_is_not_shown(run: Run,
     assert changed is not None
     assert not changed.original
     path.unlink()
-    assert originals.path(sha256) is None
+    assert originals.content(sha256) is None
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
@@ -206,32 +199,103 @@ def test_markup_shows_text_from_data_literally(run: Run, payload: str) -> None:
         assert "<bdi>" in markup
 
 
-def test_a_save_needs_a_name_every_grade_and_a_reason_where_it_differs(run: Run) -> None:
+def draft_with(case: Case, grades: dict[str, Any], stage: str = "single") -> Draft:
+    protocol = {"single": "assisted", "first": "blinded", "second": "blinded"}[stage]
+    place = DraftPlace.model_validate(
+        {"reader": "Dr A", "run_id": "run-1", "exam_id": case.exam_id, "protocol": protocol, "stage": stage}
+    )
+    draft = new_draft(place, case)
+    for eye, grade in grades.items():
+        draft.eyes[eye]["grade"] = grade
+    return draft
+
+
+def test_a_save_needs_every_grade_and_a_reason_where_it_differs_or_changed(run: Run) -> None:
     case = CaseBook(run).case("exam-006")
     models = {eye: case.eyes[eye].answer.icdr_grade for eye in ("OD", "OS")}  # type: ignore[union-attr]
-    agreed = {eye: {"grade": grade} for eye, grade in models.items()}
-    assert what_is_missing(case, "Dr A", agreed) == []
-    assert what_is_missing(case, " ", agreed) == ["your name is not set"]
-    assert what_is_missing(case, "Dr A", {"OD": agreed["OD"]}) == ["OS has no grade"]
-    differs = {**agreed, "OS": {"grade": UNGRADABLE}}
-    assert what_is_missing(case, "Dr A", differs) == ["OS differs from the model without a reason"]
+    assert what_is_missing(case, draft_with(case, models)) == []
+    assert what_is_missing(case, draft_with(case, {"OD": models["OD"]})) == ["OS has no grade"]
+    differs = draft_with(case, {**models, "OS": UNGRADABLE})
+    assert what_is_missing(case, differs) == ["OS differs from the model without a reason"]
+    differs.eyes["OS"]["reason"] = "image_quality"
+    assert what_is_missing(case, differs) == []
+    second = draft_with(case, models, "second")
+    second.before = {"OD": models["OD"], "OS": (models["OS"] + 1) % 5}
+    for said in second.eyes.values():
+        said["confidence"] = 3
+    assert what_is_missing(case, second) == ["OS was changed without a reason"]
+    assert what_is_missing(veiled(case, "first"), draft_with(case, {"OD": 0, "OS": 4}, "first")) == [
+        "OD has no confidence",
+        "OS has no confidence",
+    ]
     assert agreement_of(case, "OS", UNGRADABLE) == "disagree"
+    assert agreement_of(veiled(case, "first"), "OS", UNGRADABLE) is None
     assert agreement_of(CaseBook(run).case("exam-002"), "OD", 3) is None
+
+
+def test_a_stage_holds_of_the_model_what_it_may_show_and_no_more(run: Run) -> None:
+    case = CaseBook(run).case("exam-004")
+    for stage, keys in VISIBLE.items():
+        seen = veiled(case, stage)
+        for eye in seen.eyes:
+            held = {
+                name for name, value in seen.model_answer(eye).items() if value not in (None, [], [None, None], False)
+            }
+            assert held <= keys
+        assert (seen.stresses != ()) == ("maps" in keys)
+        assert not [flag for flag in seen.flags if flag.tells and flag.tells not in keys]
+        assert any("Map withheld" in flag.words for flag in seen.flags) == ("maps" in keys)
+    blind = repr(veiled(case, "first"))
+    assert "referable" not in blind.replace("called_referable=None", "").replace("p_referable=None", "")
+
+
+def test_what_the_model_doubts_is_told_in_words_and_never_as_nan(run: Run) -> None:
+    index = WorklistIndex(run)
+    book = TrustBook(run, index)
+    scores = run.decisions().query("measurement == 'clean'").set_index("exam_id")["score"].dropna()
+    for exam_id in run.exam_ids:
+        trust = book.trust(exam_id)
+        panel = trust_panel(trust)
+        assert "nan" not in panel.lower()
+        assert "None" not in panel
+        if exam_id in scores.index:
+            assert trust.place == pytest.approx((scores < scores[exam_id]).mean())
+            assert sum(trust.counts) == len(scores)
+        for eye in trust.eyes:
+            draws = run.draws("clean", exam_id)
+            assert draws is not None
+            assert eye.draws == pytest.approx(draws[:, ("OD", "OS").index(eye.eye), 2:].sum(axis=1))
+    index.close()
+
+
+def test_a_run_that_was_analysed_before_there_were_sets_says_not_assessed(run_copy: Path) -> None:
+    eyes = pd.read_parquet(layout.analysis_path(run_copy, "eyes"))
+    gone = ["p_referable_calibrated", "set_low", "set_high", "flag", "unlike_training"]
+    eyes.drop(columns=gone).to_parquet(layout.analysis_path(run_copy, "eyes"))
+    run = open_run(run_copy)
+    index = WorklistIndex(run)
+    panel = trust_panel(TrustBook(run, index).trust("exam-006"))
+    assert panel.count("not assessed") >= 4
+    assert "no promise" not in panel
+    index.close()
 
 
 def test_the_desk_saves_what_was_seen_and_answers_a_token_only_for_its_own_exams(run_copy: Path) -> None:
     desk = Desk(run_copy)
-    case = desk.case("exam-002")
+    now = desk.standing("exam-002", "Dr A")
+    case = desk.seen("exam-002", now.visible)
     left = case.eyes["OS"].answer
     assert left is not None
-    drafts = {"OD": {"grade": UNGRADABLE, "note": " blurred "}, "OS": {"grade": left.icdr_grade}}
-    right_row, left_row = desk.save(case, "Dr A", "key-of-the-draft", drafts)
+    draft = desk.draft("exam-002", "Dr A", "single")
+    draft.eyes["OD"].update(grade=UNGRADABLE, note=" blurred ")
+    draft.eyes["OS"].update(grade=left.icdr_grade)
+    right_row, left_row = desk.save(case, draft, now)
     assert (right_row.gradable, right_row.agreement, right_row.note) == (False, None, "blurred")
     assert (left_row.agreement, left_row.icdr_grade) == ("agree", left.icdr_grade)
     assert left_row.model_answer["p_referable"] == left.p_referable
     assert left_row.image_sha256 == case.eyes["OS"].sha256
-    assert desk.worklist("Dr A").set_index("exam_id").loc["exam-002", "decided"]
-    assert not desk.worklist("Dr B")["decided"].any()
+    assert desk.worklist("Dr A").counts() == (12, 1)
+    assert desk.worklist("Dr B").counts() == (12, 0)
     token = desk.token("exam-002")
     assert "exam" not in token
     assert desk.exam_of(token) == "exam-002"

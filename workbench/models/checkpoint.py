@@ -23,6 +23,9 @@ CARD: Final = "model.json"
 NEXT: Final = "weights.next.safetensors"
 """New weights until the card that names them stands: a kill at any moment leaves the old model or the new one."""
 
+CHECKPOINTS: Final = "checkpoints"
+"""Folder of a trained model that holds its last epochs' models, where the training was told to keep them."""
+
 PICKLE_ENDINGS: Final = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin")
 
 
@@ -69,7 +72,7 @@ def read_card(folder: Path) -> ModelCard:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        _refuse_pickle(folder)
+        refuse_pickle(folder)
         raise WorkbenchError(f"no model at {folder}: {CARD} is missing", "make one with 'workbench train'") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise WorkbenchError(
@@ -101,14 +104,28 @@ def model_hash(folder: Path) -> str:
     return canonical_hash(told)
 
 
+def checkpoint_folders(folder: Path) -> tuple[Path, ...]:
+    """Return the models of the last epochs that the training of ``folder`` kept, oldest first.
+
+    Raises:
+        WorkbenchError: it kept none.
+    """
+    found = tuple(sorted(card.parent for card in (folder / CHECKPOINTS).glob(f"*/{CARD}")))
+    if not found:
+        raise WorkbenchError(
+            f"{folder} holds no checkpoints", "train with train.keep_checkpoints=5, or name folders as members"
+        )
+    return found
+
+
 def _find_weights(folder: Path, card: ModelCard) -> Path:
     for name in (WEIGHTS, NEXT):
         if (folder / name).is_file() and sha256_file(folder / name) == card.weights_sha256:
             return folder / name
     if not (folder / WEIGHTS).is_file():
-        _refuse_pickle(folder)
+        refuse_pickle(folder)
         raise WorkbenchError(f"{folder} has no {WEIGHTS}", "take the model's folder from its source")
-    _refuse_pickle(folder / WEIGHTS)
+    refuse_pickle(folder / WEIGHTS)
     found = sha256_file(folder / WEIGHTS)
     raise WorkbenchError(
         f"{folder / WEIGHTS} has sha256 {found[:12]}…, its card says {card.weights_sha256[:12]}…",
@@ -116,7 +133,7 @@ def _find_weights(folder: Path, card: ModelCard) -> Path:
     )
 
 
-def _refuse_pickle(path: Path) -> None:
+def refuse_pickle(path: Path) -> None:
     """Refuse what would run code when opened, by its name or its first bytes, without opening it as such."""
     if path.is_dir():
         suspects = [file for file in sorted(path.iterdir()) if file.suffix in PICKLE_ENDINGS]
@@ -142,7 +159,7 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
     try:
         return read_tensors(file.read_bytes())
     except (SafetensorError, ValueError) as error:
-        _refuse_pickle(file)
+        refuse_pickle(file)
         raise WorkbenchError(f"{file} is not a safetensors file: {error}", "take it from its source again") from None
 
 

@@ -2,106 +2,237 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
-
-import pandas as pd
+from typing import Any, Final, cast
 
 from workbench.audit.results import open_run
-from workbench.review.cases import Case, CaseBook
+from workbench.review.cases import Case, CaseBook, refuse_without_grades, veiled
+from workbench.review.disputes import Dispute, disputes
+from workbench.review.draft import Draft, new_draft, submission_of, what_is_missing
+from workbench.review.panes import viewer_inputs
+from workbench.review.people import People
 from workbench.review.pictures import Originals
-from workbench.review.reads import EyeRead, SavedRead, Submission, agreement_with
+from workbench.review.protocols import STAGES, Protocol, Stage, visible_answer
+from workbench.review.queues import Queues
+from workbench.review.reader_study import reader_study
+from workbench.review.reads import DraftPlace, SavedRead
+from workbench.review.standing import FINAL_STAGE, Standing, standing
 from workbench.review.store import ReviewStore
-from workbench.review.viewer import viewer_data
-from workbench.review.worklist import make_worklist, with_reads
+from workbench.review.trust import Trust, TrustBook
+from workbench.review.viewer import ViewerInputs
+from workbench.review.worklist import ReaderWorklist, WorklistFilter
+from workbench.review.worklist_index import WorklistIndex
+from workbench.review.worklist_reads import ReaderProgress, ReadMirror
 from workbench.schema.errors import WorkbenchError
-from workbench.schema.files import canonical_hash
+from workbench.schema.reader_study import ReaderStudy
 
 RUN_VARIABLE: Final = "WORKBENCH_REVIEW_RUN"
 READER_VARIABLE: Final = "WORKBENCH_REVIEW_READER"
 DATA_VARIABLE: Final = "WORKBENCH_REVIEW_DATA"
+DATABASE_VARIABLE: Final = "WORKBENCH_REVIEW_DATABASE"
+PROTOCOL_VARIABLE: Final = "WORKBENCH_REVIEW_PROTOCOL"
 """How `workbench review` tells the app, which runs in a process of its own, what to open."""
 
-UNGRADABLE: Final = "ungradable"
-"""What a reader chooses instead of a grade."""
+BLIND_PROTOCOLS: Final = ("blinded", "review_only")
+"""Where nothing that the model said may be told by a page that is not the exam's own, its order of exams included."""
+
+_OFFERED_NOT: Final = {
+    "assisted": {"adjudication"},
+    "blinded": {"adjudication", "overview"},
+    "review_only": {"adjudication", "overview"},
+    "adjudication": {"worklist"},
+}
 
 
 class Desk:
     """What is shared by every page and every tab.
 
-    ``case`` and ``viewer`` return an exam, as a `Case` and as what the viewer shows.
+    ``case`` returns all that is known of an exam, for no page of a reader: these ask for ``seen`` and ``viewer``.
     ``reader`` is the name with which a new tab begins; nobody logs in where one person works on one machine.
 
     Args:
         folder: a finished run.
         data: the manifest of the photographs as taken; None shows what the model was given.
+        database: the URL of a PostgreSQL database; None keeps the reads in ``reviews.sqlite`` of the run.
+        protocol: how exams are read, one of `STAGES`.
 
     Raises:
-        WorkbenchError: the run, the manifest or the store of reads cannot be opened.
+        WorkbenchError: the run, the manifest or the store of reads cannot be opened, or there is no such protocol.
     """
 
-    def __init__(self, folder: Path, data: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, data: Path | None = None, database: str | None = None, protocol: str = "assisted"
+    ) -> None:
+        if protocol not in STAGES:
+            raise WorkbenchError(f"there is no protocol {protocol!r}", f"choose one of {', '.join(STAGES)}")
+        self.protocol = cast("Protocol", protocol)
         self.run = open_run(folder)
+        refuse_without_grades(self.run)
         self.run_id = self.run.manifest.run_id
         self.originals = Originals(data)
         # A few exams are kept, so that going back and every press on the page are instant.
-        self.case: Callable[[str], Case] = lru_cache(maxsize=64)(CaseBook(self.run).case)
-        self.viewer: Callable[[str], dict[str, Any]] = lru_cache(maxsize=8)(self._make_viewer)
-        self.store = ReviewStore(folder / "reviews.sqlite")
+        self.index = WorklistIndex(self.run)
+        self.case: Callable[[str], Case] = lru_cache(maxsize=64)(CaseBook(self.run, self.index).case)
+        self.viewer: Callable[[str, str], ViewerInputs] = lru_cache(maxsize=8)(self._make_viewer)
+        self.trust: Callable[[str], Trust] = lru_cache(maxsize=64)(TrustBook(self.run, self.index).trust)
+        self.study: Callable[[str], ReaderStudy] = lru_cache(maxsize=2)(self._make_study)
+        self.store = ReviewStore(database or folder / "reviews.sqlite")
         self.reader = ""
-        self._worklist = make_worklist(self.run)
-        self._exams = {self.token(exam_id): exam_id for exam_id in self.run.exam_ids}
+        self.queues = Queues(self.store.database)
+        self._mirror = ReadMirror(self.index, self.store.database, stage=FINAL_STAGE[protocol])
+
+    @property
+    def blind(self) -> bool:
+        """Whether pages beside the exam's own must not tell what the model said, by no column, filter or order."""
+        return self.protocol in BLIND_PROTOCOLS
+
+    def offers(self, page: str) -> bool:
+        """Return whether a page has a place under this protocol, whoever asks."""
+        return page not in _OFFERED_NOT[self.protocol]
 
     def token(self, exam_id: str) -> str:
         """Return what stands for an exam in the browser's address bar, where no patient may be named."""
-        return canonical_hash([self.run_id, exam_id])[:16]
+        return hashlib.sha256(f"{self.run_id}/{exam_id}".encode()).hexdigest()[:16]
 
     def exam_of(self, token: str) -> str | None:
         """Return the exam that a token stands for, None for a token of nothing here."""
-        return self._exams.get(token)
+        found = self.index.all("SELECT exam_id FROM index.exams WHERE token = ?", [token])
+        return str(found[0][0]) if found else None
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Let go of the store and of the worklist's file."""
         self.store.close()
+        self.index.close()
 
-    def worklist(self, reader: str) -> pd.DataFrame:
-        """Return the exams in the order in which they need a human, with what was read so far."""
-        return with_reads(self._worklist, self.store.current(self.run_id), reader)
+    def worklist(self, reader: str, chosen: WorklistFilter | None = None) -> ReaderWorklist:
+        """Return the exams that a filter lets through, in its order; all in the order of priority without one.
 
-    def _make_viewer(self, exam_id: str) -> dict[str, Any]:
-        return viewer_data(self.run, self.originals, self.case(exam_id))
+        Under a blind protocol what the model says neither sorts nor filters.
+        """
+        asked = chosen or WorklistFilter()
+        return ReaderWorklist(self.index, self._mirror, reader, asked.blinded() if self.blind else asked)
 
-    def current_reads(self, exam_id: str, reader: str) -> dict[str, SavedRead]:
-        """Return what this reader last saved about an exam, by eye."""
-        return {read.eye: read for read in self.store.current(self.run_id, reader=reader, exam_id=exam_id)}
+    def progress(self) -> list[ReaderProgress]:
+        """Return how far every reader of this run is."""
+        return self._mirror.progress()
 
-    def save(self, case: Case, reader: str, key: str, drafts: dict[str, dict[str, Any]]) -> tuple[SavedRead, ...]:
+    def _make_viewer(self, exam_id: str, visible: str) -> ViewerInputs:
+        """Return what a stage may show; what it may not show is not among it, hence never in the browser."""
+        now = Standing(self.protocol, None, visible)
+        inputs = viewer_inputs(self.run, self.originals, self.seen(exam_id, visible), with_model=not now.blind)
+        if now.shows("maps"):
+            return inputs
+        right, left = (replace(pane, maps=()) for pane in inputs.panes)
+        return replace(inputs, panes=(right, left))
+
+    def seen(self, exam_id: str, visible: str) -> Case:
+        """Return an exam as a stage may show it."""
+        return veiled(self.case(exam_id), visible)
+
+    def standing(self, exam_id: str, reader: str) -> Standing:
+        """Return how far a reader has come with an exam."""
+        if self.protocol in ("assisted", "review_only"):
+            return standing(self.protocol, (), ())
+        mine = self.store.current(self.run_id, reader=reader, exam_id=exam_id, protocol=self.protocol)
+        revealed = self.store.revealed(reader, self.run_id, exam_id, self.protocol)
+        return standing(self.protocol, {read.stage for read in mine}, revealed)
+
+    def place(self, exam_id: str, reader: str, stage: str) -> DraftPlace:
+        """Return where a reader's draft, read or reveal of an exam belongs."""
+        return DraftPlace(
+            reader=reader, run_id=self.run_id, exam_id=exam_id, protocol=self.protocol, stage=cast("Stage", stage)
+        )
+
+    def current_reads(self, exam_id: str, reader: str, stage: str | None = None) -> dict[str, SavedRead]:
+        """Return what this reader last saved about an exam under this protocol, by eye; at one stage if named."""
+        found = self.store.current(
+            self.run_id, reader=reader, exam_id=exam_id, protocol=self.protocol, stage=stage or None
+        )
+        return {read.eye: read for read in found}
+
+    def draft(self, exam_id: str, reader: str, stage: str) -> Draft:
+        """Return what a reader left unsaved of an exam at a stage, or else what was saved last."""
+        place = self.place(exam_id, reader, stage)
+        saved = list(self.current_reads(exam_id, reader, stage).values())
+        first = list(self.current_reads(exam_id, reader, "first").values()) if stage == "second" else []
+        draft = new_draft(place, self.case(exam_id), saved, first)
+        kept = self.store.load_draft(place)
+        if kept is not None:
+            draft.restore(kept)
+        return draft
+
+    def keep(self, draft: Draft, case: Case) -> None:
+        """Keep a draft in the store, so that it outlives the tab and the server.
+
+        Raises:
+            NotSavedError: it could not be kept; it is still in the tab.
+        """
+        self.store.save_draft(draft.place, case.patient_id, draft.content())
+
+    def reveal(self, exam_id: str, reader: str, stage: str) -> None:
+        """Store that a stage is now shown to a reader; only then may it be.
+
+        Raises:
+            NotSavedError: it could not be stored, or the blinded read is not saved yet.
+        """
+        case = self.case(exam_id)
+        self.store.reveal(self.place(exam_id, reader, stage), case.patient_id, self._answer(case))
+
+    def save(self, case: Case, draft: Draft, now: Standing, role: str = "reader") -> tuple[SavedRead, ...]:
         """Save what a reader says about the eyes of a case, with what the reader saw.
 
         Args:
-            case: as it was shown.
-            reader: who reads.
-            key: made once per draft, so that pressing save twice stores it once.
-            drafts: eye → ``grade`` (0 to 4 or `UNGRADABLE`), ``reason`` (a code or None), ``note``.
+            case: as it was shown (`seen`).
+            draft: the entries.
+            now: where the reader stands.
+            role: in which the reader reads.
 
         Raises:
             WorkbenchError: something is still missing; `NotSavedError`: it could not be written.
         """
-        missing = what_is_missing(case, reader, drafts)
+        missing = what_is_missing(case, draft)
         if missing:
             raise WorkbenchError(missing[0], "fill it in, then save")
-        submission = Submission(
-            submission_key=key,
-            reader=reader,
-            run_id=self.run_id,
-            patient_id=case.patient_id,
-            exam_id=case.exam_id,
-            eyes=tuple(_eye_read(case, eye, draft) for eye, draft in drafts.items()),
+        shown = visible_answer(self._answer(self.case(case.exam_id)), now.visible) if not now.blind else {}
+        if now.form == "adjudication":
+            dispute = self.dispute(case.exam_id)
+            shown = {**shown, "reads": list(dispute.read_ids) if dispute else []}
+        submission = submission_of(
+            case, draft, role=role, model_hash=self.run.manifest.model_hash, visible=now.visible, shown=shown
         )
         return self.store.save(submission)
+
+    def _answer(self, case: Case) -> dict[str, Any]:
+        """Return the model's answer to an exam: of an eye's figures one per eye, and which maps there are."""
+        of_eyes = {eye: case.model_answer(eye) for eye in case.eyes}
+        names = dict.fromkeys(name for answer in of_eyes.values() for name in answer)
+        whole: dict[str, Any] = {}
+        for name in names:
+            held = {eye: answer[name] for eye, answer in of_eyes.items() if name in answer}
+            whole[name] = next(iter(held.values())) if name.startswith("exam_") else held
+        return {**whole, "maps": list(self.run.methods())}
+
+    def disputes(self) -> list[Dispute]:
+        """Return the exams about which readers differ."""
+        return disputes(self.store.current(self.run_id))
+
+    def dispute(self, exam_id: str) -> Dispute | None:
+        """Return what readers differ in about one exam, None where they do not."""
+        found = disputes(self.store.current(self.run_id, exam_id=exam_id))
+        return found[0] if found else None
+
+    def adjudicated(self) -> set[str]:
+        """Return the exams that an adjudicator has decided."""
+        return {read.exam_id for read in self.store.current(self.run_id, stage="adjudication")}
+
+    def _make_study(self, head: str) -> ReaderStudy:  # noqa: ARG002  # one study per state of the trail
+        names = {user.subject: user.pseudonym for user in People(self.store.database).users()}
+        return reader_study(self.run, self.store.current(self.run_id), names=names)
 
 
 def desk_from_environment() -> Desk:
@@ -114,49 +245,7 @@ def desk_from_environment() -> Desk:
     if not folder:
         raise WorkbenchError("no run was named", "start this app with 'workbench review RUN'")
     data = os.environ.get(DATA_VARIABLE)
-    desk = Desk(Path(folder), Path(data) if data else None)
+    protocol = os.environ.get(PROTOCOL_VARIABLE) or "assisted"
+    desk = Desk(Path(folder), Path(data) if data else None, os.environ.get(DATABASE_VARIABLE) or None, protocol)
     desk.reader = os.environ.get(READER_VARIABLE, "")
     return desk
-
-
-def eyes_to_read(case: Case) -> tuple[str, ...]:
-    """Return the eyes that have a photograph, OD first; one that the model could not grade is read too."""
-    return tuple(name for name, eye in case.eyes.items() if eye.status != "missing")
-
-
-def agreement_of(case: Case, eye: str, grade: int | str | None) -> str | None:
-    """Return whether a chosen grade is the model's; None before a choice, or where the model gave no answer."""
-    answer = case.eyes[eye].answer
-    if grade is None:
-        return None
-    chosen = None if grade == UNGRADABLE else int(grade)
-    return agreement_with(answer.icdr_grade if answer else None, chosen is not None, chosen)
-
-
-def what_is_missing(case: Case, reader: str, drafts: dict[str, dict[str, Any]]) -> list[str]:
-    """Return what a reader must still say before a save, in words; empty when nothing is."""
-    missing = [] if reader.strip() else ["your name is not set"]
-    for eye in eyes_to_read(case):
-        draft = drafts.get(eye, {})
-        if draft.get("grade") is None:
-            missing.append(f"{eye} has no grade")
-        elif agreement_of(case, eye, draft["grade"]) == "disagree" and not draft.get("reason"):
-            missing.append(f"{eye} differs from the model without a reason")
-    return missing
-
-
-def _eye_read(case: Case, eye: str, draft: dict[str, Any]) -> EyeRead:
-    grade = None if draft["grade"] == UNGRADABLE else int(draft["grade"])
-    agreement = agreement_of(case, eye, draft["grade"])
-    return EyeRead.model_validate(
-        {
-            "eye": eye,
-            "gradable": grade is not None,
-            "icdr_grade": grade,
-            "agreement": agreement,
-            "reason_code": draft.get("reason") if agreement == "disagree" else None,
-            "note": (draft.get("note") or "").strip(),
-            "model_answer": case.model_answer(eye),
-            "image_sha256": case.eyes[eye].sha256,
-        }
-    )

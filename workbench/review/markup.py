@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from workbench.review.cases import Case, Flag, StressOutcome
+from workbench.review.people import Session
 from workbench.review.words import call_words
 
 STYLE: Final = """
@@ -16,6 +17,8 @@ STYLE: Final = """
 [data-testid="stMainBlockContainer"] [data-testid="stVerticalBlock"] { gap: 0.55rem; }
 .who { display: flex; flex-wrap: wrap; align-items: baseline; gap: 2px 14px; }
 .who h2 { font-size: 1.35rem; margin: 0; padding: 0; overflow-wrap: anywhere; }
+.who .how { border: 1px solid #4cc2ff; border-radius: 6px; padding: 0 8px; font-size: 0.86rem; }
+.who .how:has(bdi:empty) { display: none; }
 .quiet { opacity: 0.72; font-size: 0.86rem; }
 .chips { display: flex; flex-wrap: wrap; gap: 6px; }
 .chip { border: 1px solid; border-radius: 6px; padding: 1px 9px; font-size: 0.86rem; overflow-wrap: anywhere; }
@@ -28,8 +31,39 @@ table.stresses th { text-align: left; font-weight: 600; padding: 3px 16px 3px 0;
 table.stresses td { padding: 3px 10px; border: 1px solid rgba(140, 150, 165, 0.35); }
 table.stresses td.referred { background: rgba(255, 200, 87, 0.13); }
 table.stresses td.silent { background: rgba(255, 110, 84, 0.2); font-weight: 600; }
+.st-key-entry [data-testid="stVerticalBlock"], .st-key-entry { gap: 0.3rem; }
+.st-key-entry [data-testid="stButtonGroup"] {
+  display: flex; flex-direction: row; align-items: center; gap: 8px; border-radius: 6px; padding-left: 6px;
+}
+.st-key-entry [data-testid="stButtonGroup"] > label { flex: 0 0 2.9rem; min-width: 2.9rem; margin: 0; min-height: 0; }
+.st-key-entry [data-testid="stButtonGroup"] button { min-height: 1.65rem; padding: 0 0.55rem; }
+.st-key-entry [data-testid="stButtonGroup"][data-here] { box-shadow: -3px 0 0 0 #4cc2ff; }
+.st-key-entry [data-testid="stTextInputRootElement"] { height: 2rem; } .st-key-entry input { padding: 2px 8px; }
+.st-key-entry [data-testid="stSelectbox"] [role="group"], .st-key-entry [data-baseweb="select"] > div {
+  min-height: 2rem; height: 2rem;
+}
+.st-key-entry [data-testid="stNumberInputContainer"] { height: 2rem; }
+.st-key-entry .eye { line-height: 1.25; margin-top: 4px; }
+.st-key-entry [data-testid="stAlertContainer"] { padding: 0.3rem 0.7rem; min-height: 0; }
+table.reads { border-collapse: collapse; font-size: 0.86rem; width: 100%; }
+table.reads th, table.reads td { text-align: left; vertical-align: top; padding: 3px 8px 3px 0; }
+table.reads td { border-top: 1px solid rgba(140, 150, 165, 0.35); overflow-wrap: anywhere; }
+ol.steps { margin: 2px 0; padding-left: 1.2rem; font-size: 0.9rem; }
+ol.steps li.done { opacity: 0.72; } ol.steps li.next { font-weight: 600; }
 .answer p { font-size: 1.08rem; font-weight: 600; margin: 0 0 4px; }
 .answer ul { margin: 0; padding-left: 1.1rem; font-size: 0.92rem; max-width: 110ch; }
+.trust { display: grid; grid-template-columns: repeat(auto-fit, minmax(250px, 1fr)); gap: 6px 28px; }
+.trust section { max-width: 430px; } .trust section.wide { grid-column: 1 / -1; max-width: none; }
+.trust h4 { font-size: 0.95rem; margin: 0 0 4px; padding: 0; } .trust p { margin: 2px 0; font-size: 0.9rem; }
+.trust ul { margin: 2px 0; padding-left: 1.1rem; }
+.trust .plot { position: relative; display: flex; align-items: flex-end; gap: 1px; height: 44px; }
+.trust .plot { border-bottom: 1px solid rgba(140, 150, 165, 0.6); }
+.trust .plot b { flex: 1; background: rgba(140, 150, 165, 0.55); } .trust .plot b.above { background: #4cc2ff; }
+.trust .plot i.cut { position: absolute; top: 0; bottom: 0; border-left: 2px dashed currentColor; }
+.trust .plot i.cut span { position: absolute; top: -3px; font-size: 0.7rem; font-style: normal; white-space: nowrap; }
+.trust .plot i.here { position: absolute; bottom: -1px; margin-left: -7px; border: 7px solid transparent; }
+.trust .plot i.here { border-bottom: 13px solid #4cc2ff; }
+.trust .ends { display: flex; justify-content: space-between; font-size: 0.72rem; opacity: 0.75; }
 table.rates { border-collapse: collapse; font-size: 0.9rem; }
 table.rates th, table.rates td {
   text-align: right; padding: 4px 14px; border-bottom: 1px solid rgba(140, 150, 165, 0.3); white-space: nowrap;
@@ -46,10 +80,11 @@ def literal(text: str) -> str:
     return f"<bdi>{html.escape(text)}</bdi>"
 
 
-def heading(case: Case) -> str:
-    """Return whose exam this is."""
+def heading(case: Case, how: str = "") -> str:
+    """Return whose exam this is, and how it is read."""
     return (
         f'<div class="who"><h2>{literal(case.patient_id)}</h2>'
+        f'<span class="how">{literal(how)}</span>'
         f'<span class="quiet">exam {literal(case.exam_id)}</span><span class="quiet">{literal(case.about)}</span></div>'
     )
 
@@ -102,3 +137,28 @@ def rates_table(lines: Iterable[tuple[str, ...]]) -> str:
     head = "".join(f"<th>{name}</th>" for name in ("Condition", "Exams", "Error", "Referred", "Silent failure"))
     body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
     return f'<table class="rates"><tr>{head}</tr>{body}</table>'
+
+
+def session_table(sessions: Iterable[Session]) -> str:
+    """Return one line per login: its state, when it began, was last used and ends."""
+    head = "".join(f"<th>{name}</th>" for name in ("", "State", "Began", "Last used", "Ends"))
+    lines = []
+    for number, session in enumerate(sessions, start=1):
+        times = (session.created_at, session.last_seen_at, session.expires_at)
+        cells = "".join(f"<td>{html.escape(when[:16].replace('T', ' '))}</td>" for when in times)
+        lines.append(f"<tr><td>{number}</td><td>{session.state}</td>{cells}</tr>")
+    return f'<table class="rates"><tr>{head}</tr>{"".join(lines)}</table>'
+
+
+def reads_table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return reads of one exam side by side: what it is of, then one column per read."""
+    head = "".join(f"<th>{literal(name)}</th>" for name in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{literal(cell)}</td>' for cell in line)}</tr>" for line in lines)
+    return f'<table class="reads"><tr>{head}</tr>{body}</table>'
+
+
+def steps(done: Iterable[str], following: str | None) -> str:
+    """Return the reveals that were made, and the one that comes next."""
+    items = "".join(f'<li class="done">{literal(words)}: shown</li>' for words in done)
+    last = f'<li class="next">{literal(following)}: next</li>' if following else ""
+    return f'<ol class="steps">{items}{last}</ol>'

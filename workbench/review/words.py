@@ -9,6 +9,20 @@ from workbench.schema.grades import GRADES
 
 EYE_NAMES: Final = {"OD": "Right eye (OD)", "OS": "Left eye (OS)"}
 
+SURE_WORDS: Final = {1: "a guess", 2: "unsure", 3: "fairly sure", 4: "sure", 5: "certain"}
+"""Confidence 1 to 5 as a reader means it."""
+
+PLAN_WORDS: Final = {"refer": "Refer", "rescreen": "Rescreen"}
+"""What happens to the patient: code and words."""
+
+PROTOCOL_WORDS: Final = {
+    "assisted": "Assisted: the model's answer stands beside the photographs",
+    "blinded": "Blinded: first without the model, then its answer in stages, then again",
+    "adjudication": "Adjudication: exams about which readers differ",
+    "review_only": "Review only: no model",
+}
+"""How exams are read, as the page says it."""
+
 
 def grade_words(grade: int | None) -> str:
     """Return e.g. ``2 moderate NPDR``, or ``no answer``.

@@ -1,179 +1,259 @@
-"""Which exams need a human, the most pressing first. The true grades are not in here: a reader must not see them."""
+"""Which exams need a human, the most pressing first, a page at a time. The true grades are not in here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
-from workbench.audit.layout import CLEAN
 from workbench.audit.results import Run
-from workbench.review.cases import eyes_disagree, referable_threshold
-from workbench.review.reads import SavedRead
-from workbench.schema.grades import EYES
+from workbench.review.worklist_index import AT_RISK, BLIND_ORDER, ORDERS, REFERRED, ROUTINE, TIERS, WorklistIndex
+from workbench.review.worklist_reads import ReadMirror
+from workbench.schema.errors import WorkbenchError
 
-REFERRED, AT_RISK, ROUTINE = 0, 1, 2
-TIERS: Final = {REFERRED: "referred", AT_RISK: "check", ROUTINE: "routine"}
-"""Referred by the policy; not referred, but with a sign of a silent failure; neither."""
+__all__ = [
+    "AT_RISK",
+    "ORDERS",
+    "REFERRED",
+    "ROUTINE",
+    "TIERS",
+    "ReaderWorklist",
+    "WorklistFilter",
+    "make_worklist",
+    "neighbours",
+    "next_undecided",
+]
 
-
-def make_worklist(run: Run) -> pd.DataFrame:
-    """Return one row per exam, ordered by what needs a human.
-
-    First the exams that the policy referred, those without an answer before all, then by uncertainty. Then those that
-    were *not* referred but whose call flips unnoticed under a stress, or whose eyes disagree, by how often. Then the
-    rest, by uncertainty.
-
-    Columns: ``exam_id, patient_id, tier, called_referable, p_referable, score, rank, referred, referred_why,
-    grade_OD, grade_OS, status_OD, status_OS, incomplete, eyes_disagree, silent_flips, stresses, why``.
-    """
-    decisions = run.decisions()
-    clean = decisions[decisions["measurement"] == CLEAN].set_index("exam_id")
-    table = _identity(run)
-    kept = clean[["called_referable", "p_referable", "score", "referred", "referred_why"]]
-    table = table.join(kept, on="exam_id").join(_grades(run), on="exam_id").join(_flips(decisions), on="exam_id")
-    table["referred"] = table["referred"].fillna(True).astype(bool)  # no decision at all: a human must look
-    table["rank"] = table["score"].rank(pct=True)
-    for column in ("silent_flips", "stresses"):
-        table[column] = table[column].fillna(0).astype(int)
-    table["eyes_disagree"] = table["eyes_disagree"].fillna(False).astype(bool)
-    at_risk = (table["silent_flips"] > 0) | table["eyes_disagree"]
-    table["tier"] = np.where(table["referred"], REFERRED, np.where(at_risk, AT_RISK, ROUTINE))
-    table["why"] = [_why(row) for row in table.itertuples()]
-    return _ordered(table)
-
-
-def _identity(run: Run) -> pd.DataFrame:
-    eyes = run.eyes()
-    statuses = eyes.pivot(index="exam_id", columns="eye", values="status").reindex(columns=list(EYES))
-    statuses = statuses.fillna("missing").add_prefix("status_")
-    table = eyes[["exam_id", "patient_id"]].drop_duplicates("exam_id").join(statuses, on="exam_id")
-    table["incomplete"] = (statuses != "ok").any(axis=1).reindex(table["exam_id"]).to_numpy()
-    return table.reset_index(drop=True)
-
-
-def _grades(run: Run) -> pd.DataFrame:
-    answers = run.eye_answers()
-    clean = answers[answers["measurement"] == CLEAN]
-    eyes = list(EYES)
-    grades = clean.pivot(index="exam_id", columns="eye", values="grade_predicted").reindex(columns=eyes).astype("Int64")
-    p_referable = clean.pivot(index="exam_id", columns="eye", values="p_referable").reindex(columns=eyes)
-    both = grades.notna().all(axis=1).to_numpy()
-    called = p_referable.to_numpy(float) >= referable_threshold(run)
-    disagree = both & eyes_disagree(grades.fillna(0).to_numpy(np.int64), called)
-    return grades.add_prefix("grade_").assign(eyes_disagree=disagree)
-
-
-def _flips(decisions: pd.DataFrame) -> pd.DataFrame:
-    """Count, per exam, the stresses and those under which the call flips without a referral."""
-    clean = decisions[decisions["measurement"] == CLEAN].set_index("exam_id")["called_referable"]
-    stressed = decisions[decisions["measurement"] != CLEAN]
-    before = stressed["exam_id"].map(clean)
-    flipped = (stressed["called_referable"] != before).fillna(False).astype(bool)
-    silent = flipped & ~stressed["referred"].fillna(True).astype(bool)
-    counts = pd.DataFrame({"exam_id": stressed["exam_id"], "silent_flips": silent, "stresses": True})
-    return counts.groupby("exam_id").sum()
-
-
-def _why(row: tuple[object, ...]) -> str:
-    values = row._asdict()  # type: ignore[attr-defined]
-    reasons = []
-    for eye, name in (("OD", "right eye"), ("OS", "left eye")):
-        if values[f"status_{eye}"] != "ok":
-            reasons.append(f"{name} {values[f'status_{eye}']}")
-    if values["referred"] and not values["incomplete"]:
-        reasons.append("model unsure")
-    if values["eyes_disagree"]:
-        reasons.append("eyes disagree")
-    if values["silent_flips"]:
-        reasons.append(f"flips unnoticed under {values['silent_flips']} of {values['stresses']} stresses")
-    return ", ".join(reasons)
-
-
-def _ordered(table: pd.DataFrame) -> pd.DataFrame:
-    risk = np.where(table["tier"] == AT_RISK, table["silent_flips"] + 0.5 * table["eyes_disagree"], 0.0)
-    keys = table.assign(_no_answer=table["score"].isna(), _risk=risk)
-    order = keys.sort_values(
-        ["tier", "_no_answer", "_risk", "score", "exam_id"], ascending=[True, False, False, False, True]
-    ).index
-    return table.loc[order].reset_index(drop=True)
-
-
-def with_reads(worklist: pd.DataFrame, current: Sequence[SavedRead], reader: str) -> pd.DataFrame:
-    """Add ``read_by`` (names) and ``decided``: this reader has read every eye that has a photograph."""
-    mine: dict[str, set[str]] = {}
-    readers: dict[str, list[str]] = {}
-    for read in current:
-        if read.reader == reader:
-            mine.setdefault(read.exam_id, set()).add(read.eye)
-        if read.reader not in readers.setdefault(read.exam_id, []):
-            readers[read.exam_id].append(read.reader)
-    decided = []
-    for row in worklist.itertuples():
-        to_read = {eye for eye in EYES if getattr(row, f"status_{eye}") != "missing"}
-        decided.append(row.exam_id in mine and to_read <= mine[row.exam_id])
-    read_by = [", ".join(readers.get(exam_id, ())) for exam_id in worklist["exam_id"]]
-    return worklist.assign(read_by=read_by, decided=decided)
+_FLAGS: Final = ("referred", "incomplete", "eyes_disagree", "flagged")
+_MINE: Final = "by_priority IN (SELECT place FROM finished WHERE reader = $reader)"
+_BY_READERS: Final = {
+    "undecided": f"NOT ({_MINE})",
+    "unread": "by_priority NOT IN (SELECT place FROM read_log)",
+    "assigned": "by_priority IN (SELECT place FROM given WHERE reader = $reader)",
+}
+COLUMNS: Final = (
+    "exam_id, patient_id, tier, called_referable, p_referable, score, rank, risk, referred, referred_why, grade_OD, "
+    "grade_OS, status_OD, status_OS, incomplete, eyes_disagree, flag, silent_flips, stresses, camera, site, token"
+)
 
 
 @dataclass(frozen=True)
 class WorklistFilter:
-    """What a reader wants to see; every condition must hold.
+    """What a reader wants to see, and in which order; every condition must hold.
 
     Args:
         referred: only exams that the policy referred.
         undecided: only exams that this reader has not read.
+        unread: only exams that nobody has read any eye of.
+        assigned: only exams that were given to this reader.
         incomplete: only exams with a missing or ungradable eye.
         eyes_disagree: only exams whose eyes disagree.
+        flagged: only exams with an eye that was flagged before grading, as unlike the training photographs or turned.
         grades: only exams with an eye of one of these grades, as the model says; all when empty.
+        camera: only of this camera; all when empty.
+        site: only of this site; all when empty.
         search: part of a patient's or exam's name.
+        order: one of `ORDERS`.
     """
 
     referred: bool = False
     undecided: bool = False
+    unread: bool = False
+    assigned: bool = False
     incomplete: bool = False
     eyes_disagree: bool = False
+    flagged: bool = False
     grades: tuple[int, ...] = ()
+    camera: str = ""
+    site: str = ""
     search: str = ""
+    order: str = "priority"
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise WorkbenchError(f"the worklist has no order {self.order!r}", f"choose one of {', '.join(ORDERS)}")
 
     @property
     def active(self) -> bool:
         """Whether anything is left out."""
-        return any(getattr(self, field.name) for field in fields(self))
+        return any(value for name, value in asdict(self).items() if name != "order")
 
-    def apply(self, worklist: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows of a worklist with reads that pass, in their order."""
-        keep = pd.Series(True, index=worklist.index)
-        if self.undecided:
-            keep &= ~worklist["decided"]
-        for column in ("referred", "incomplete", "eyes_disagree"):
-            if getattr(self, column):
-                keep &= worklist[column]
+    def blinded(self) -> WorklistFilter:
+        """Return the filter without what the model said, in an order that has nothing to do with it."""
+        no_model: dict[str, Any] = dict.fromkeys(("referred", "eyes_disagree", "flagged"), False)
+        return replace(self, **no_model, grades=(), order=BLIND_ORDER)
+
+    @classmethod
+    def from_kept(cls, kept: Mapping[str, Any]) -> WorklistFilter:
+        """Return a filter as it was kept; what this version does not know, or knows as another kind, is left out."""
+        values: dict[str, Any] = {}
+        for field in fields(cls):
+            value = kept.get(field.name, field.default)
+            value = tuple(value) if isinstance(value, list) else value
+            values[field.name] = value if isinstance(value, type(field.default)) else field.default
+        if values["order"] not in ORDERS:
+            values["order"] = "priority"
+        values["grades"] = tuple(grade for grade in values["grades"] if isinstance(grade, int))
+        return cls(**values)
+
+    def kept(self) -> dict[str, Any]:
+        """Return the filter as plain JSON, without what is at its default."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen = {name: value for name, value in values.items() if value not in (False, (), "")}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()}
+
+    def conditions(self, reader: str) -> tuple[list[str], dict[str, Any]]:
+        """Return the conditions in SQL over the index, and what they are to be given."""
+        found = [name for name in _FLAGS if getattr(self, name)]
+        found += [words for name, words in _BY_READERS.items() if getattr(self, name)]
+        given: dict[str, Any] = {"reader": reader} if self.undecided or self.assigned else {}
         if self.grades:
-            keep &= worklist["grade_OD"].isin(self.grades) | worklist["grade_OS"].isin(self.grades)
-        if self.search.strip():
-            names = worklist["patient_id"].astype(str) + "\n" + worklist["exam_id"].astype(str)
-            keep &= names.str.contains(self.search.strip(), case=False, regex=False)
-        return worklist[keep.astype(bool)]
+            found.append("(list_contains($grades, grade_OD) OR list_contains($grades, grade_OS))")
+            given["grades"] = list(self.grades)
+        for name in ("camera", "site"):
+            if value := getattr(self, name):
+                found.append(f"{name} = ${name}")
+                given[name] = value
+        if words := self.search.strip().lower():
+            found.append("contains(names, $search)")
+            given["search"] = words
+        return found, given
 
 
-def neighbours(worklist: pd.DataFrame, exam_id: str) -> tuple[str | None, str | None]:
+class ReaderWorklist:
+    """The exams that a reader's filter lets through, in its order; every answer is a query, no table is held.
+
+    Args:
+        index: of the run.
+        mirror: of what was read and given.
+        reader: whose reads count as decided.
+        chosen: the filter.
+    """
+
+    def __init__(self, index: WorklistIndex, mirror: ReadMirror, reader: str, chosen: WorklistFilter) -> None:
+        self.index = index
+        self.reader = reader
+        self.chosen = chosen
+        self._mirror = mirror
+        self._place = f"by_{chosen.order}"
+        mirror.refresh()
+
+    def __len__(self) -> int:
+        """Return how many exams pass."""
+        return self.counts()[0]
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many exams pass, and how many of them this reader has read."""
+        where, given = self._where()
+        if not self.chosen.active:
+            read = self.index.one("SELECT count(*) FROM finished WHERE reader = ?", [self.reader])
+            return len(self.index), int(read[0])
+        query = f"SELECT count(*), count(*) FILTER ({_MINE}) FROM index.exams WHERE {where}"
+        passing, read_of_them = self.index.one(query, {**given, "reader": self.reader})
+        return int(passing), int(read_of_them)
+
+    def page(self, begin: int, count: int) -> pd.DataFrame:
+        """Return exams ``begin`` to ``begin + count`` of those that pass.
+
+        Columns: those of `COLUMNS`; ``why``, in words; ``decided``: this reader has read every eye that has a
+        photograph; ``read_by``: names; ``assigned_to``: names.
+        """
+        places = self._places(begin, count)
+        with self.index.connection.cursor() as cursor:
+            rows = cursor.execute(
+                f"""SELECT {COLUMNS}, {_MINE} AS decided,
+                    coalesce((SELECT string_agg(reader, ', ' ORDER BY came) FROM (
+                        SELECT reader, min(event_id) AS came FROM read_log
+                        WHERE place = by_priority GROUP BY reader)), '') AS read_by,
+                    coalesce((SELECT string_agg(reader, ', ' ORDER BY reader) FROM given
+                        WHERE place = by_priority), '') AS assigned_to
+                FROM (SELECT * FROM index.exams WHERE {self._place} IN (SELECT unnest($places::INTEGER[])))
+                ORDER BY {self._place}""",
+                {"places": places, "reader": self.reader},
+            ).df()
+        rows["why"] = [_why(row._asdict()) for row in rows.itertuples()]
+        return rows
+
+    def first(self, count: int) -> list[tuple[str, str]]:
+        """Return the first exams that pass, as (patient, exam)."""
+        where, given = self._where()
+        query = f"SELECT patient_id, exam_id FROM index.exams WHERE {where} ORDER BY {self._place} LIMIT $count"
+        return [(str(patient), str(exam)) for patient, exam in self.index.all(query, {**given, "count": count})]
+
+    def neighbours(self, exam_id: str) -> tuple[str | None, str | None]:
+        """Return the exams before and after this one, None at either end; it need not pass itself."""
+        place = self._place_of(exam_id)
+        if place is None:
+            return None, None
+        return self._beside(place, "<", "DESC"), self._beside(place, ">", "ASC")
+
+    def next_undecided(self, after: str | None = None) -> str | None:
+        """Return the most pressing exam that is not decided; the next one down the list when ``after`` is given."""
+        place = None if after is None else self._place_of(after)
+        below = None if place is None else self._beside(place, ">", "ASC", undecided=True)
+        if below is not None:
+            return below
+        return self._beside(len(self.index) if place is None else place, "<", "ASC", undecided=True)
+
+    def _beside(self, place: int, side: str, direction: str, *, undecided: bool = False) -> str | None:
+        where, given = self._where(*([_BY_READERS["undecided"]] if undecided else []))
+        given = {**given, "place": place, **({"reader": self.reader} if undecided else {})}
+        query = (
+            f"SELECT exam_id FROM index.exams WHERE {self._place} {side} $place AND {where} "
+            f"ORDER BY {self._place} {direction} LIMIT 1"
+        )
+        found = self.index.all(query, given)
+        return str(found[0][0]) if found else None
+
+    def _place_of(self, exam_id: str) -> int | None:
+        found = self.index.all(f"SELECT {self._place} FROM index.exams WHERE exam_id = ?", [exam_id])
+        return int(found[0][0]) if found else None
+
+    def _places(self, begin: int, count: int) -> list[int]:
+        """Return the places of a page; only whole numbers are sorted, the rows are fetched after."""
+        if not self.chosen.active:
+            return list(range(begin, min(begin + count, len(self.index))))
+        where, given = self._where()
+        query = f"SELECT {self._place} FROM index.exams WHERE {where} ORDER BY {self._place} LIMIT $count OFFSET $begin"
+        return [int(row[0]) for row in self.index.all(query, {**given, "count": count, "begin": begin})]
+
+    def _where(self, *more: str) -> tuple[str, dict[str, Any]]:
+        conditions, given = self.chosen.conditions(self.reader)
+        return " AND ".join([*conditions, *more]) or "true", given
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    reasons = []
+    for eye, name in (("OD", "right eye"), ("OS", "left eye")):
+        if row[f"status_{eye}"] != "ok":
+            reasons.append(f"{name} {row[f'status_{eye}']}")
+    if row["referred"] and not row["incomplete"]:
+        reasons.append("model unsure")
+    if row["eyes_disagree"]:
+        reasons.append("eyes disagree")
+    if row["silent_flips"]:
+        reasons.append(f"flips unnoticed under {row['silent_flips']} of {row['stresses']} stresses")
+    if isinstance(row["flag"], str):
+        reasons.append(f"flagged: {row['flag']}")
+    return ", ".join(reasons)
+
+
+def make_worklist(run: Run) -> pd.DataFrame:
+    """Return the whole index of a run as a table, in the order of priority: for scripts, not for a page."""
+    index = WorklistIndex(run)
+    with index.connection.cursor() as cursor:
+        table = cursor.execute(f"SELECT {COLUMNS} FROM index.exams ORDER BY by_priority").df()
+    index.close()
+    return table.assign(why=[_why(row._asdict()) for row in table.itertuples()])
+
+
+def neighbours(worklist: ReaderWorklist, exam_id: str) -> tuple[str | None, str | None]:
     """Return the exams before and after this one, None at either end."""
-    exams = list(worklist["exam_id"])
-    if exam_id not in exams:
-        return None, None
-    place = exams.index(exam_id)
-    return (exams[place - 1] if place else None), (exams[place + 1] if place + 1 < len(exams) else None)
+    return worklist.neighbours(exam_id)
 
 
-def next_undecided(worklist: pd.DataFrame, after: str | None = None) -> str | None:
+def next_undecided(worklist: ReaderWorklist, after: str | None = None) -> str | None:
     """Return the most pressing exam that is not decided; the next one down the list when ``after`` is given."""
-    exams, decided = list(worklist["exam_id"]), list(worklist["decided"])
-    start = exams.index(after) + 1 if after in exams else 0
-    for place in (*range(start, len(exams)), *range(start)):
-        if not decided[place] and exams[place] != after:
-            return str(exams[place])
-    return None
+    return worklist.next_undecided(after)

@@ -68,6 +68,9 @@ class TrainSection(Config):
     patience: int | None = Field(None, ge=1, description="stop after this many epochs without a better validation")
     max_minutes: float | None = Field(None, gt=0, description="stop before the epoch that would exceed this")
     checkpoint_minutes: float = Field(2.0, ge=0, description="beside each epoch's end; 0: after every step")
+    keep_checkpoints: int = Field(
+        0, ge=0, description="keep the models of the last so many epochs under checkpoints/, for an ensemble of them"
+    )
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"

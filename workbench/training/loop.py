@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from torch import Tensor
 
 import workbench
 from workbench.data.exams import ExamBatch
-from workbench.models.checkpoint import model_hash, read_card, save_model
+from workbench.models.checkpoint import CHECKPOINTS, model_hash, read_card, save_model
 from workbench.models.paired import PairedEyeNet
 from workbench.models.precision import autocast, resolve_precision
 from workbench.schema.errors import WorkbenchError
@@ -138,7 +139,8 @@ def _judge(job: Job, state: TrainingState, reporter: Reporter) -> None:
     """Measure the average's answers on the validation split, keep it if it is the best, decide whether to go on."""
     progress, settings = state.progress, job.config.train
     start = time.monotonic()
-    figures = measure(_answer(job, state.average))
+    answers = _answer(job, state.average)
+    figures = measure(answers)
     score = score_of(figures)
     # NaN never ranks: where nothing can be assessed, the last epoch stands.
     best = score > progress.best_score or math.isnan(score)
@@ -158,6 +160,16 @@ def _judge(job: Job, state: TrainingState, reporter: Reporter) -> None:
     progress.stopped = _why_stop(state, job, per_epoch)
     reporter.epoch(row, best, per_epoch * (settings.epochs - progress.epoch))
     write_history(progress.history, job.folder)
+    if settings.keep_checkpoints:
+        _keep_checkpoint(job, state, answers)
+
+
+def _keep_checkpoint(job: Job, state: TrainingState, answers: Answers) -> None:
+    """Write the average of this epoch as a model of its own, and remove those of older epochs."""
+    folder = job.folder / CHECKPOINTS
+    save_model(state.average, _card(job, state, answers), folder / f"epoch_{state.progress.epoch:04d}")
+    for old in sorted(folder.glob("epoch_*"))[: -job.config.train.keep_checkpoints]:
+        shutil.rmtree(old)
 
 
 def _why_stop(state: TrainingState, job: Job, seconds_per_epoch: float) -> str:
@@ -290,7 +302,7 @@ def signature_of(job: Job) -> dict[str, Any]:
     """Return, flat, everything that decides the weights; a training continues only where all of it is the same."""
     told = job.config.model_dump(mode="json", exclude={"name", "out", "licence"})
     told["data"] = {"limit": told["data"]["limit"], "manifest_sha256": job.cohort.manifest_hash}
-    for name in ("checkpoint_minutes", "max_minutes"):
+    for name in ("checkpoint_minutes", "max_minutes", "keep_checkpoints"):
         del told["train"][name]
     start = job.config.train.init_from
     told["train"] |= {

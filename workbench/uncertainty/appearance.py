@@ -30,27 +30,27 @@ def appearance(pixels: Float[np.ndarray, "eye 3 height width"]) -> Float[np.ndar
 
 def _of_one(photograph: Float[np.ndarray, "height width 3"]) -> Float[np.ndarray, " numbers"]:
     small = cv2.resize(photograph, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return np.array([*_sharpness(small), *_colours(small)], dtype=np.float64)
+    return np.concatenate([_sharpness(small), _colours(small)]).astype(np.float64)
 
 
-def _sharpness(photograph: Float[np.ndarray, "side side 3"]) -> list[float]:
+def _sharpness(photograph: Float[np.ndarray, "side side 3"]) -> Float[np.ndarray, " numbers"]:
     """Return per scale the log deviation of what a blur removes, of grey and two colour differences, and the grain.
 
     The grain is the log ratio of the changes across columns to those across rows: layers of a scan, lines of a text.
     """
     red, green, blue = np.moveaxis(photograph, -1, 0)
     left = np.stack([(red + green + blue) / 3, red - green, (red + green) / 2 - blue], axis=-1)
-    numbers: list[float] = []
+    numbers = []
     for _ in range(SCALES):
         smooth = cv2.GaussianBlur(left, (0, 0), 1)
         fine = np.sqrt(((left - smooth) ** 2).mean(axis=(0, 1)))
         across, down = (np.abs(np.diff(left[..., 0], axis=axis)).mean() for axis in (1, 0))
         numbers += [*np.log(fine + _DARK), np.log((across + _DARK) / (down + _DARK))]
         left = smooth[::2, ::2]
-    return numbers
+    return np.array(numbers)
 
 
-def _colours(photograph: Float[np.ndarray, "side side 3"]) -> list[float]:
+def _colours(photograph: Float[np.ndarray, "side side 3"]) -> Float[np.ndarray, " numbers"]:
     """Return per colour the mean, the deviation and five quantiles, and how the colours vary together."""
     colours = photograph.reshape(-1, 3).astype(np.float64)
     mean, deviation = colours.mean(axis=0), colours.std(axis=0)
@@ -59,4 +59,4 @@ def _colours(photograph: Float[np.ndarray, "side side 3"]) -> list[float]:
         (centred[:, one] * centred[:, other]).mean() / (deviation[one] * deviation[other] + _DARK)
         for one, other in combinations(range(3), 2)
     ]
-    return [*mean, *deviation, *together, *np.quantile(colours, SHARES, axis=0).ravel()]
+    return np.concatenate([mean, deviation, together, np.quantile(colours, SHARES, axis=0).ravel()])

@@ -232,8 +232,11 @@ def repeat(tensor: Tensor, count: int) -> Tensor:
     """Return ``count`` copies along the batch (a copy even for one: the tail may work in place)."""
     if not tensor.dim():
         return tensor
-    layout = torch.channels_last if _is_channels_last(tensor) else torch.contiguous_format
-    return tensor.repeat(count, *[1] * (tensor.dim() - 1)).contiguous(memory_format=layout)
+    if count == 1:
+        return tensor.clone()
+    if _is_channels_last(tensor):  # copied in memory's own order, not through another
+        return tensor.permute(0, 2, 3, 1).repeat(count, 1, 1, 1).permute(0, 3, 1, 2)
+    return tensor.repeat(count, *[1] * (tensor.dim() - 1))
 
 
 def _is_channels_last(tensor: Tensor) -> bool:

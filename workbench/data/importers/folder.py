@@ -37,6 +37,19 @@ def import_folder(images: Path, labels: Path | None, options: ImportOptions) -> 
     return assemble(listing, options)
 
 
+def photographs_below(folder: Path) -> list[tuple[Path, str, str]]:
+    """Return every file below ``folder`` with the patient and the eye that its name says, 'unknown' where it does not.
+
+    Raises:
+        WorkbenchError: no such folder, or no file in it.
+    """
+    files = _files_below(require_folder(folder, "the folder of photographs"))
+    if not files:
+        raise WorkbenchError(f"no file below {folder}", "name the folder that holds the photographs")
+    rows = [_row(path.relative_to(folder).as_posix()) for path in files]
+    return [(path, str(row["patient_id"]), str(row["eye"])) for path, row in zip(files, rows, strict=True)]
+
+
 def _files_below(folder: Path) -> list[Path]:
     below = (Path(root) / name for root, _, names in os.walk(folder) for name in names)
     return sorted(path for path in below if not path.name.startswith("."))
