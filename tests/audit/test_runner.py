@@ -17,6 +17,7 @@ from workbench.audit.runner import run_audit
 from workbench.models.checkpoint import load_model
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.manifest import read_manifest, write_manifest
+from workbench.uncertainty.mc_dropout import StochasticPredictor
 
 
 def test_done_failed_and_skipped_are_the_plan(small: Small) -> None:
@@ -124,14 +125,14 @@ def test_a_measurement_that_raises_on_one_exam_fails_there_alone(
 def test_an_answer_that_is_not_finite_is_a_failure_not_a_number(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = units.StochasticPredictor.draws
+    real = StochasticPredictor.draws
 
     def not_finite(self, x, present, *, draws, seeds):  # type: ignore[no-untyped-def]
         made = real(self, x, present, draws=draws, seeds=seeds)
         made[0, 0] = float("nan")
         return made
 
-    monkeypatch.setattr(units.StochasticPredictor, "draws", not_finite)
+    monkeypatch.setattr(StochasticPredictor, "draws", not_finite)
     run = run_audit(small.config("stresses=[]", "explanations.methods=[]"), tmp_path / "run")
     assert set(run.failures()["reason"]) == {"the model's answer is not finite"}
     rows = run.rows()

@@ -54,7 +54,7 @@ def test_help_shows_an_example_without_loading_torch():
 def test_overrides_and_out_reach_the_training(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr("workbench.training.loop.train", lambda config, out: seen.append((config, out)))
-    result = run("synthetic", "train.epochs=3", "model.width=0.25", "--out", str(tmp_path))
+    result = run("synthetic", "train.epochs=3", "model.width=0.25", "--out", str(tmp_path), "--no-intake")
     assert result.exit_code == 0, result.output
     config, out = seen[0]
     assert (config.train.epochs, config.model.width, out) == (3, 0.25, tmp_path)

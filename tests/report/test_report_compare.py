@@ -19,7 +19,10 @@ def test_another_set_stands_beside_with_the_difference(written: Written, other_r
     report = assemble(written.run, [there])
     (beside,) = as_json(report)["comparisons"]
     assert beside["relation"] == "external"
-    rows = {run: run.rows()[lambda table: table["measurement"] == "clean"] for run in (written.run, there)}
+    rows = {
+        run: run.rows()[lambda table: (table["measurement"] == "clean") & table["of"].isna()]
+        for run in (written.run, there)
+    }
     for figure in beside["figures"]:
         values = [
             table[(table["name"] == figure["name"]) & (table["subgroup"] == "all")]["value"].item()

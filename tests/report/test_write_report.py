@@ -24,6 +24,8 @@ PAYLOADS = {
 ALLOWED = {"html", "head", "meta", "title", "style", "body", "nav", "ol", "ul", "li", "a", "main", "header", "section"}
 ALLOWED |= {
     "article",
+    "details",
+    "summary",
     "footer",
     "div",
     "p",

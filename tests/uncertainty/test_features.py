@@ -222,3 +222,15 @@ def test_another_layer_is_refused_and_no_reference_is_none(kept, tmp_path):
     with pytest.raises(WorkbenchError, match="of the layer 'neck'"):
         UnlikenessMeter(load_model(folder)[0], dataclasses.replace(reference, layer="neck"), 64)
     assert read_reference(write_model(tmp_path / "bare")) is None
+
+
+def test_one_patient_or_features_beyond_float16_are_no_reference(kept):
+    folder, exams, _ = kept
+    model, _ = load_model(folder)
+    with pytest.raises(WorkbenchError, match=r"1 patient\(s\)"):
+        collect_reference(model, exams.subset([0]), model_hash="m", manifest_hash="d")
+    with torch.no_grad():
+        for parameter in model.trunk.bn1.parameters():
+            parameter.fill_(1e9)
+    with pytest.raises(WorkbenchError, match="not finite in float16"):
+        collect_reference(model, exams, model_hash="m", manifest_hash="d")

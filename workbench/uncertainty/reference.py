@@ -70,17 +70,17 @@ class UnlikenessMeter:
         self, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"]
     ) -> dict[str, Float[np.ndarray, "exam 2"]]:
         """Return each of `UNLIKE_SCORES` per eye; NaN for an absent eye."""
-        found = seen_of(self.reader, x, present)
-        flat = Seen(*(values.reshape(-1, *values.shape[2:]) for values in vars(found).values()))
-        return {name: values.reshape(-1, 2) for name, values in self.detector.scores(flat).items()}
+        scores = self.detector.scores(seen_of(self.reader, x, present))
+        return {name: values.reshape(-1, 2) for name, values in scores.items()}
 
 
 def seen_of(reader: FeatureReader, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"]) -> Seen:
-    """Return what is known of each eye, arrays "exam 2 …"; NaN for an absent eye."""
+    """Return what is known of each eye, OD and OS in turn; NaN for an absent one."""
     read = reader(x, present)
-    looks = appearance(x.reshape(-1, 3, *x.shape[2:]).cpu().numpy()).reshape(len(x), 2, -1)
-    looks[~present.cpu().numpy()] = np.nan
-    return Seen(read.features.numpy(), energy_of(read.logits.numpy()), looks)
+    looks = appearance(x.reshape(-1, 3, *x.shape[2:]).cpu().numpy())
+    looks[~present.flatten().cpu().numpy()] = np.nan
+    energy = energy_of(read.logits.flatten(0, 1).numpy())
+    return Seen(read.features.flatten(0, 1).numpy(), energy, looks)
 
 
 def collect_reference(
@@ -98,19 +98,18 @@ def collect_reference(
         _of_batch(reader, exams, chosen[start : start + BATCH])
         for start in track(starts, "reading what the model makes of training eyes", total=len(starts))
     ]
-    seen = Seen(*(np.concatenate([part[0][place] for part in parts]) for place in range(3)))
-    patients = [name for part in parts for name in part[2]]
-    if len(set(patients)) < 2:
-        raise WorkbenchError(
-            f"{len(set(patients))} patient(s) with a photograph", "a reference needs two or more: half are held out"
-        )
-    packed = {name: values.astype(_KINDS[name]).astype(np.float32) for name, values in vars(seen).items()}
+    seen = {
+        name: np.concatenate([getattr(part[0], name) for part in parts])
+        for name in ("features", "energy", "appearance")
+    }
+    with np.errstate(over="ignore"):  # what float16 cannot hold is refused below
+        packed = {name: values.astype(_KINDS[name]).astype(np.float32) for name, values in seen.items()}
     if not all(np.isfinite(values).all() for values in packed.values()):
         raise WorkbenchError("the model's features of a training eye are not finite in float16", "check its weights")
     return Reference(
         seen=Seen(**packed),
         grade=np.concatenate([part[1] for part in parts]),
-        held_out=halve_by_patient(patients),
+        held_out=halve_by_patient([name for part in parts for name in part[2]]),
         layer=reader.layer,
         shared=reader.shared,
         model_hash=model_hash,
@@ -125,6 +124,10 @@ def _chosen(exams: Exams, eyes: int, *, shared: bool) -> list[int]:
     weight = pd.Series(shown.any(axis=1).astype(int) if shared else shown.sum(axis=1))
     vectors = weight[weight > 0].groupby(table["patient_id"]).sum()
     order = sorted(vectors.index, key=lambda patient: seed_for("reference", str(patient)))
+    if len(order) < 2:
+        raise WorkbenchError(
+            f"{len(order)} patient(s) with a photograph", "a reference needs two or more: half are held out"
+        )
     fitting = int((vectors[order].cumsum() <= eyes).sum())
     taken = set(order[: max(fitting, 2)])
     return [index for index in range(len(exams)) if weight[index] and table["patient_id"][index] in taken]
@@ -132,16 +135,16 @@ def _chosen(exams: Exams, eyes: int, *, shared: bool) -> list[int]:
 
 def _of_batch(
     reader: FeatureReader, exams: Exams, indices: Sequence[int]
-) -> tuple[tuple[np.ndarray, ...], Int64[np.ndarray, " row"], list[str]]:
+) -> tuple[Seen, Int64[np.ndarray, " row"], list[str]]:
     """Return what is known of a batch, its grades and patients: one row per eye, of shared features one per exam."""
     batch = exams.batch(indices)
-    found = seen_of(reader, batch.x, batch.present)
+    seen = seen_of(reader, batch.x, batch.present)
     shown, grade = batch.present.numpy(), batch.grade.numpy()
     if not reader.shared:
         patients = [name for name, both in zip(batch.patient_ids, shown, strict=True) for one in both if one]
-        return tuple(values[shown] for values in vars(found).values()), grade[shown], patients
-    first = (np.arange(len(shown)), shown.argmax(axis=1))
-    return tuple(values[first] for values in vars(found).values()), grade.max(axis=1), list(batch.patient_ids)
+        return seen.where(shown.ravel()), grade[shown], patients
+    first = shown & (np.cumsum(shown, axis=1) == 1)
+    return seen.where(first.ravel()), grade.max(axis=1), list(batch.patient_ids)
 
 
 def write_reference(reference: Reference, folder: Path) -> None:
