@@ -1,5 +1,5 @@
 # make demo        make .venv, run the main job on the synthetic cohort, open the review app (APP=0 stops before it)
-# make test        make .venv with the test extras, run every test
+# make test        make .venv with the test extras, run every test, one process per core
 # make test-faults the fault tests with their large counts (kills, races, outages); takes long
 # make check       format, lint, types, layers
 # make benchmarks  print the measured ratios that the README states
@@ -31,7 +31,7 @@ demo: $(VENV)/run.done
 	$(BIN)/workbench demo --out $(OUT) $(if $(filter 0,$(APP)),--no-app,)
 
 test: $(VENV)/test.done
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-faults: $(VENV)/test.done
 	$(BIN)/python -m pytest -m faults

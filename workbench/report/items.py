@@ -311,7 +311,7 @@ def _uncertainty(evidence: Evidence) -> Finding:
     if not evidence.figures.along("error_rate_at_retained"):
         return not_assessed("no exam could be ranked by its uncertainty")
     words = f"coverage and risk by every score; errors referred: {full_words(evidence.headline.errors_referred)}"
-    flagged = evidence.figures.get("unlike_training_share")
+    flagged = evidence.figures.get("unlike_training_rate")
     if flagged.value is None:
         lacking = f"detection of out-of-distribution exams ({flagged.reason})"
         return reported(words, lacking=lacking, section="uncertainty")

@@ -10,6 +10,7 @@ from workbench.audit.results import Run
 from workbench.report.figures import Figure, Figures
 from workbench.report.headline import condition_words
 from workbench.report.words import difference_words, full_words, signed, value_words
+from workbench.schema.specs import UNLIKE_SCORES
 from workbench.schema.words import CALIBRATION_NAMES, CONFORMAL_NAMES, SCORE_NAMES, percent
 
 KEPT: Final = 0.8
@@ -38,6 +39,9 @@ class Uncertainty:
     sets: tuple[Line, ...]
     sets_under_stress: tuple[Line, ...]
     coverage_of_grade: tuple[Figure, ...]
+    unlike: tuple[Line, ...]
+    unlike_scores: tuple[str, ...]
+    why_not_unlike: str | None
 
 
 _OF_SCORE: Final = ("aurc", "excess_aurc", "augrc", "smallest_referral_nhs", "smallest_referral_nhs_team")
@@ -76,7 +80,9 @@ def uncertainty(run: Run, figures: Figures) -> Uncertainty:
         *_calibration_sentences(figures, policy.calibration),
         *_set_sentences(figures, policy.conformal, policy.conformal_coverage, stressed),
         *_benefit_sentences(figures),
+        *_unlike_sentences(figures),
     )
+    known = tuple(name for name in UNLIKE_SCORES if figures.get("unlike_training_rate", of=name).value is not None)
     return Uncertainty(
         sentences=sentences,
         scores=tuple(
@@ -88,6 +94,9 @@ def uncertainty(run: Run, figures: Figures) -> Uncertainty:
         coverage_of_grade=tuple(
             figures.get("conformal_coverage_of_grade", at=float(grade), of=policy.conformal) for grade in range(5)
         ),
+        unlike=tuple(_unlike_lines(run, figures, known)),
+        unlike_scores=tuple(SCORE_NAMES[name] for name in known),
+        why_not_unlike=None if known else _why_not_unlike(run),
     )
 
 
@@ -207,6 +216,40 @@ def _benefit_sentences(figures: Figures) -> list[str]:
         "Acting on the model has a higher net benefit than acting on everybody or on nobody, beyond its interval, for "
         f"thresholds of P(referable) from {percent(min(shown))} to {percent(max(shown))}."
     ]
+
+
+def _unlike_lines(run: Run, figures: Figures, scores: tuple[str, ...]) -> list[Line]:
+    """Return, per measurement, how many exams are flagged, and how well each score tells them from the clean ones."""
+    drawn = [one for one in run.manifest.measurements if one.kind == "draws"]
+    return [
+        Line(
+            condition_words(one),
+            False,
+            (
+                figures.get("unlike_training_rate", one.id),
+                *(figures.get("told_from_clean_auc", one.id, of=name) for name in scores),
+            ),
+            None,
+        )
+        for one in drawn
+        if scores
+    ]
+
+
+def _why_not_unlike(run: Run) -> str:
+    if run.manifest.outputs is not None:
+        return "needs the model"
+    return "the model has no reference.safetensors: make one with 'workbench model reference'"
+
+
+def _unlike_sentences(figures: Figures) -> list[str]:
+    rate, turned = figures.get("unlike_training_rate"), figures.get("intake_flagged_rate")
+    sentences = []
+    if rate.value is not None:
+        sentences.append(f"Unlike the training photographs: {_share(rate)} of the clean exams are flagged.")
+    if turned.value is not None:
+        sentences.append(f"Upside down, swapped or of the other eye: {_share(turned)} of the clean exams are flagged.")
+    return sentences
 
 
 def _percent(figure: Figure) -> str:
