@@ -91,7 +91,7 @@ def test_a_target_that_is_not_reached_says_so():
     found = list(referral_figures(hopeless, resamples=50, seed=1))
     row = named(found, "smallest_referral_nhs", None)[0]
     assert np.isnan(row.interval.value)
-    assert row.reason == "not reached at any share; in resamples of patients not in 100%"
+    assert row.reason == "not reached at any share, nor in 100% of the resamples of patients"
     assert named(found, "smallest_referral_nhs_team", None)[0].interval.value > 0.5
 
 

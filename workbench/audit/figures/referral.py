@@ -79,7 +79,7 @@ def _smallest(name: str, found: SmallestReferral, of: str | None) -> Found:
     value, low, high, reason = found.rate, found.low, found.high, None
     if np.isinf(value):
         value = low = high = np.nan
-        reason = f"not reached at any share; in resamples of patients not in {found.not_reached:.0%}"
+        reason = f"not reached at any share, nor in {found.not_reached:.0%} of the resamples of patients"
     elif np.isinf(high):
         reason = f"no upper end, at least {low:.0%}: not reached in {found.not_reached:.0%} of resamples of patients"
         low = high = np.nan
