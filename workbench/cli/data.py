@@ -184,7 +184,8 @@ def check_photographs(
     table = Table("photograph", "eye", "flag", *(SCORE_NAMES[name] for name in scores), caption=_OF_TRAINING)
     for row in found.to_dict("records"):
         percentiles = ["" if row[name] != row[name] else f"{row[name]:.0f}" for name in scores]
-        table.add_row(escape(row["photograph"]), row["eye"], escape(row["flag"] or "none"), *percentiles)
+        flag = row["flag"] if isinstance(row["flag"], str) else "none"  # pandas turns None into NaN
+        table.add_row(escape(row["photograph"]), row["eye"], escape(flag), *percentiles)
     Console().print(table)
     if out is not None:
         write_text(out, found.to_csv(index=False))
