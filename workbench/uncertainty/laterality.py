@@ -28,7 +28,7 @@ SIDE: Final = 64
 CHANNELS: Final = 16
 EXAMS: Final = 2048
 """How many exams are learned from at most; their planes are held in memory, 100 KiB each."""
-EPOCHS: Final = 10
+EPOCHS: Final = 16
 BATCH: Final = 64
 """Eyes."""
 LEARNING_RATE: Final = 3e-3

@@ -23,7 +23,12 @@ from workbench.uncertainty.reference import AGAIN, read_arrays, record_in_card, 
 
 INTAKE: Final = "intake.safetensors"
 FALSE_ALARMS: Final = 0.01
-"""Share of validation exams, as they were filed, that each verdict flags at most."""
+FALSE_ALARMS_OF_PAIRS: Final = 0.02
+"""Share of validation photographs, and of pairs, that are flagged as they were filed, at most.
+
+More for pairs: of the real ones most that are flagged really are upside down, and one in a hundred would miss a third
+of the swapped ones.
+"""
 
 BOTH: Final = "swapped pair, or both upside down"
 ONE_OF_TWO: Final = "upside down, or a second photograph of the other eye"
@@ -89,13 +94,15 @@ def _evidence(model: DiscSide, pairs: Sequence[Pair]) -> Evidence:
     return right.reshape(-1, 2) * np.array([1.0, -1.0])
 
 
-def thresholds_of(evidence: Evidence, false_alarms: float = FALSE_ALARMS) -> Thresholds:
-    """Return thresholds that at most ``false_alarms`` of exams like these exceed, each; never below zero.
+def thresholds_of(evidence: Evidence) -> Thresholds:
+    """Return thresholds that at most `FALSE_ALARMS` of exams like these exceed, each; never below zero.
 
     Some of these exams may really be upside down: then a threshold is higher, and fewer are flagged, than need be.
     """
+    percentiles = [100 * (1 - allowed) for allowed in (FALSE_ALARMS_OF_PAIRS, FALSE_ALARMS, FALSE_ALARMS)]
     against = (_both_wrong(evidence), _one_wrong(evidence), -evidence.ravel())
-    return Thresholds(*(max(cutoff_of(values, 100 * (1 - false_alarms)), 0.0) for values in against))
+    cutoffs = [cutoff_of(values, percentile) for values, percentile in zip(against, percentiles, strict=True)]
+    return Thresholds(*(max(cutoff, 0.0) for cutoff in cutoffs))
 
 
 def verdicts(evidence: Evidence, thresholds: Thresholds) -> Flags:
