@@ -129,8 +129,7 @@ def test_a_reference_is_read_back_as_it_was_made(kept):
     assert read is not None
     np.testing.assert_array_equal(read.seen.features, reference.seen.features)
     np.testing.assert_array_equal(read.held_out, reference.held_out)
-    rows = {True: 12, False: 22}[reference.shared]  # exam 1 has one eye, one of exam 2's cannot be read
-    assert len(read.grade) == len(read.seen.energy) == rows
+    assert len(read.grade) == len(read.seen.energy) == 22  # exam 1 has one eye, one of exam 2's cannot be read
     assert read_card(folder).provenance.reference_sha256
     assert load_model(folder)[1].weights_sha256  # the model is what it was
 
@@ -139,7 +138,7 @@ def test_at_most_so_many_eyes_and_always_the_same(kept):
     folder, exams, _ = kept
     model, _ = load_model(folder)
     some = [collect_reference(model, exams, model_hash="m", manifest_hash="d", eyes=8).seen.features for _ in range(2)]
-    assert 6 <= len(some[0]) <= 8
+    assert 6 <= len(np.unique(some[0], axis=0)) <= 8
     np.testing.assert_array_equal(*some)
 
 

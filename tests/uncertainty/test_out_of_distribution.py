@@ -1,5 +1,6 @@
 """Unlikeness: the papers' formulas written slowly, cut-offs, and what a percentile says."""
 
+import dataclasses
 import doctest
 import math
 
@@ -115,6 +116,16 @@ def test_without_grades_there_is_one_class_and_a_constant_feature_is_no_fault():
     detector = Detector(reference)
     assert detector.means.shape == (1, 6)
     assert np.isfinite(held_out_scores(reference, detector)["mahalanobis"]).all()
+
+
+def test_features_that_both_eyes_share_count_once():
+    alone = made(eyes=120)
+    twice = {name: np.repeat(values, 2, axis=0) for name, values in vars(alone.seen).items()}
+    rows = {"grade": np.repeat(alone.grade, 2), "held_out": np.repeat(alone.held_out, 2)}
+    shared = dataclasses.replace(alone, seen=Seen(**twice), shared=True, **rows)
+    asked = alone.seen.where(alone.held_out)
+    for name in ("mahalanobis", "nearest_neighbours"):
+        np.testing.assert_array_equal(Detector(shared).scores(asked)[name], Detector(alone).scores(asked)[name])
 
 
 def test_another_length_is_refused():

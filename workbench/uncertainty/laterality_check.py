@@ -22,12 +22,11 @@ from workbench.uncertainty.out_of_distribution import cutoff_of
 from workbench.uncertainty.reference import AGAIN, read_arrays, record_in_card, refuse_unrecorded
 
 INTAKE: Final = "intake.safetensors"
-FALSE_ALARMS: Final = 0.01
-FALSE_ALARMS_OF_PAIRS: Final = 0.02
-"""Share of validation photographs, and of pairs, that are flagged as they were filed, at most.
+FALSE_ALARMS: Final = 0.02
+"""Share of validation exams, as they were filed, that each verdict flags at most.
 
-More for pairs: of the real ones most that are flagged really are upside down, and one in a hundred would miss a third
-of the swapped ones.
+Some of them really are upside down: with one in a hundred these alone would set the threshold for pairs, and a third of
+the swapped ones would be missed.
 """
 
 BOTH: Final = "swapped pair, or both upside down"
@@ -95,14 +94,9 @@ def _evidence(model: DiscSide, pairs: Sequence[Pair]) -> Evidence:
 
 
 def thresholds_of(evidence: Evidence) -> Thresholds:
-    """Return thresholds that at most `FALSE_ALARMS` of exams like these exceed, each; never below zero.
-
-    Some of these exams may really be upside down: then a threshold is higher, and fewer are flagged, than need be.
-    """
-    percentiles = [100 * (1 - allowed) for allowed in (FALSE_ALARMS_OF_PAIRS, FALSE_ALARMS, FALSE_ALARMS)]
+    """Return thresholds that at most `FALSE_ALARMS` of exams like these exceed, each; never below zero."""
     against = (_both_wrong(evidence), _one_wrong(evidence), -evidence.ravel())
-    cutoffs = [cutoff_of(values, percentile) for values, percentile in zip(against, percentiles, strict=True)]
-    return Thresholds(*(max(cutoff, 0.0) for cutoff in cutoffs))
+    return Thresholds(*(max(cutoff_of(values, 100 * (1 - FALSE_ALARMS)), 0.0) for values in against))
 
 
 def verdicts(evidence: Evidence, thresholds: Thresholds) -> Flags:

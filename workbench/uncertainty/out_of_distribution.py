@@ -55,7 +55,8 @@ class Reference:
         grade: the true grades, -1 for none.
         held_out: the eyes that are kept for percentiles; no patient of theirs is among the others.
         layer: where the features were taken.
-        shared: whether the features are of an exam, the same for both eyes; then each exam stands here once.
+        shared: whether the features are of an exam; its eyes then stand one after the other with the same features, and
+            with the grade of the worse one.
         model_hash: of the model that made them.
         manifest_hash: of the manifest that the eyes are from.
     """
@@ -94,12 +95,16 @@ class Detector:
 
     def __init__(self, reference: Reference) -> None:
         fitted = reference.seen.where(~reference.held_out)
-        features = fitted.features.astype(np.float64)
-        if len(features) < 2:
-            raise WorkbenchError(f"the reference has {len(features)} eye(s) to fit on", "make it of more photographs")
+        if len(fitted.features) < 2:
+            few = f"the reference has {len(fitted.features)} eye(s) to fit on"
+            raise WorkbenchError(few, "make it of more photographs")
         self._centre, self._spread = fitted.appearance.mean(axis=0), fitted.appearance.std(axis=0) + 1e-9
         self._looks = _whitening(self._standard(fitted.appearance))
-        self.means, residuals = _around_class_means(features, reference.grade[~reference.held_out])
+        once = np.ones(len(fitted.features), dtype=bool)
+        if reference.shared:
+            once[1:] = (fitted.features[1:] != fitted.features[:-1]).any(axis=1)
+        features = fitted.features[once].astype(np.float64)
+        self.means, residuals = _around_class_means(features, reference.grade[~reference.held_out][once])
         self._whitening = _whitening(residuals)
         self._white_means = self.means @ self._whitening
         self._directions = _unit(features)

@@ -32,7 +32,7 @@ from workbench.uncertainty.out_of_distribution import (
 
 REFERENCE: Final = "reference.safetensors"
 REFERENCE_EYES: Final = 1024
-"""How many eyes a reference holds at most: half to fit on, half for percentiles."""
+"""How many feature vectors a reference holds at most, of eyes or of exams: half to fit on, half for percentiles."""
 BATCH: Final = 16
 
 AGAIN: Final = "make it again with 'workbench model reference'"
@@ -136,15 +136,14 @@ def _chosen(exams: Exams, eyes: int, *, shared: bool) -> list[int]:
 def _of_batch(
     reader: FeatureReader, exams: Exams, indices: Sequence[int]
 ) -> tuple[Seen, Int64[np.ndarray, " row"], list[str]]:
-    """Return what is known of a batch, its grades and patients: one row per eye, of shared features one per exam."""
+    """Return what is known of a batch, one row per eye that is present, with grades and patients; see `Reference`."""
     batch = exams.batch(indices)
     seen = seen_of(reader, batch.x, batch.present)
     shown, grade = batch.present.numpy(), batch.grade.numpy()
-    if not reader.shared:
-        patients = [name for name, both in zip(batch.patient_ids, shown, strict=True) for one in both if one]
-        return seen.where(shown.ravel()), grade[shown], patients
-    first = shown & (np.cumsum(shown, axis=1) == 1)
-    return seen.where(first.ravel()), grade.max(axis=1), list(batch.patient_ids)
+    if reader.shared:
+        grade = np.broadcast_to(grade.max(axis=1, keepdims=True), grade.shape)
+    patients = [name for name, both in zip(batch.patient_ids, shown, strict=True) for one in both if one]
+    return seen.where(shown.ravel()), grade[shown], patients
 
 
 def write_reference(reference: Reference, folder: Path) -> None:
