@@ -1,5 +1,6 @@
 # make demo        make .venv, run the main job on the synthetic cohort, open the review app (APP=0 stops before it)
 # make test        make .venv with the test extras, run every test, one process per core
+# make test-heavy  the tests that take minutes: attacks against known defences, localisation, small trainings
 # make test-faults the fault tests with their large counts (kills, races, outages); takes long
 # make check       format, lint, types, layers
 # make benchmarks  print the measured ratios that the README states
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 APP ?= 1
 OUT ?= workspace/demo
 
-.PHONY: demo test test-faults check benchmarks wheel clean
+.PHONY: demo test test-heavy test-faults check benchmarks wheel clean
 .DELETE_ON_ERROR:
 
 # torch goes in first and pinned, so that no package pulls a CUDA build onto a CPU machine.
@@ -32,6 +33,9 @@ demo: $(VENV)/run.done
 
 test: $(VENV)/test.done
 	$(BIN)/python -m pytest -n auto
+
+test-heavy: $(VENV)/test.done
+	$(BIN)/python -m pytest -n auto -m 'heavy and not faults'
 
 test-faults: $(VENV)/test.done
 	$(BIN)/python -m pytest -m faults
