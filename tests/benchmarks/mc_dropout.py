@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/mc_dropout.py --draws 50 --batch 8
 
+The naive loop stands in torch's default memory layout, as most code leaves it; a second row gives it channels_last too.
 The naive loop and the wrapper are timed over a few passes and scaled to T (each pass costs the same); the table says
 over how many. Processor seconds are fair on a machine that does other work too; with one thread they are those of a
 quiet machine. TorchUncertainty (`pip install --no-deps torch_uncertainty`, its folder on PYTHONPATH) would pull
@@ -122,15 +123,20 @@ def measure(place: str, x: Tensor, present: Tensor, options: argparse.Namespace)
     model = PLACES[place]().eval().to(memory_format=torch.channels_last)
     passes = min(options.naive_passes, options.draws)
     scale = options.draws / passes
+    torch.manual_seed(0)
+    plain, plain_x = PLACES[place]().eval(), x.contiguous()
     ways: dict[str, tuple[Callable[[], Tensor], float, str]] = {
-        "naive loop": (lambda: naive(model, x, present, passes), scale, f"{passes} passes timed")
+        "naive loop": (lambda: naive(plain, plain_x, present, passes), scale, f"{passes} passes timed"),
+        "… channels_last": (lambda: naive(model, x, present, passes), scale, f"{passes} passes timed"),
     }
     theirs = torch_uncertainty()
     if theirs is not None:
         ways["TorchUncertainty"] = (wrapped(theirs, model, x, passes), scale, f"{passes} copies in the batch timed")
     engines = [("ours", "eager", "fp32")]
     engines += [("ours, OpenVINO", "openvino", "fp32")] if has_openvino() else []
-    engines += [("ours, bf16", "auto", "bf16")] if has_bf16(torch.device("cpu")) else []
+    if has_bf16(torch.device("cpu")):
+        engines += [("ours, bf16", "eager", "bf16")]
+        engines += [("ours, OpenVINO bf16", "openvino", "bf16")] if has_openvino() else []
     for name, engine, precision in engines:
         predictor = StochasticPredictor(model, engine=engine, precision=precision)
         first = seconds(lambda predictor=predictor: predictor.draws(x[:1], present[:1], draws=1, seeds=[0]))
@@ -150,7 +156,7 @@ def measure(place: str, x: Tensor, present: Tensor, options: argparse.Namespace)
     for name, (_, _, told) in ways.items():
         wall, processor = best[name]
         faster = f"{wall:>9.2f}{slow[0] / wall:>8.1f}x{processor:>9.2f}{slow[1] / processor:>8.1f}x"
-        print(f"{place:<23}{name:<18}{faster}  {told}", flush=True)
+        print(f"{place:<23}{name:<20}{faster}  {told}", flush=True)
 
 
 def main() -> None:
@@ -165,11 +171,11 @@ def main() -> None:
     x = torch.rand(options.batch, 6, options.size, options.size).to(memory_format=torch.channels_last)
     present = torch.ones(options.batch, 2, dtype=torch.bool)
     print(
-        f"ResNet-18 (MONAI, six channels), {options.batch} exams at {options.size} px, T = {options.draws}, fp32, "
-        f"channels_last, {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"ResNet-18 (MONAI, six channels), {options.batch} exams at {options.size} px, T = {options.draws}, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}, "
         f"bf16 {'available' if has_bf16(torch.device('cpu')) else 'not on this processor'}"
     )
-    print(f"{'dropout stands':<23}{'way':<18}{'wall s':>9}{'ratio':>9}{'cpu s':>9}{'ratio':>9}  how")
+    print(f"{'dropout stands':<23}{'way':<20}{'wall s':>9}{'ratio':>9}{'cpu s':>9}{'ratio':>9}  how")
     for place in options.places:
         measure(place, x, present, options)
 
