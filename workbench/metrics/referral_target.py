@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from workbench.metrics.bootstrap import RESAMPLES, clustered_rows
 from workbench.metrics.resampling import totals
 from workbench.metrics.retained import ScoredCases
-from workbench.metrics.sufficient import Totals, share, tally
+from workbench.metrics.sufficient import Totals, tally
 
 
 class Target(NamedTuple):
@@ -43,11 +44,14 @@ class SmallestReferral(NamedTuple):
     clusters: int
 
 
+Of = Literal["kept", "team"]
+
+
 def smallest_referral(
     cases: ScoredCases,
     target: Target,
     *,
-    of: Literal["kept", "team"] = "kept",
+    of: Of = "kept",
     resamples: int = RESAMPLES,
     seed: int,
     level: float = 0.95,
@@ -63,36 +67,60 @@ def smallest_referral(
         seed: of the resampling.
         level: the interval's coverage.
     """
+    return smallest_referrals(cases, ((target, of),), resamples=resamples, seed=seed, level=level)[target.name, of]
+
+
+def smallest_referrals(
+    cases: ScoredCases,
+    questions: Sequence[tuple[Target, Of]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int,
+    level: float = 0.95,
+) -> dict[tuple[str, Of], SmallestReferral]:
+    """Return `smallest_referral` for several targets, by name and ``of``, on the same resamples, drawn once."""
     rows = clustered_rows(cases.patients)
     levels, level_of = np.unique(cases.score, return_inverse=True)
     sums = tally(4 * level_of + 2 * cases.y_true + cases.called, 4 * len(levels))
-    value = _smallest(np.asarray(sums.sum(axis=1))[:, None], target, of)[0] if len(levels) else np.inf
-    low = high = missed = float("nan")
+    once = np.full(len(questions), np.inf)
+    if len(levels):
+        once = _smallest(np.asarray(sums.sum(axis=1))[:, None], questions)[:, 0]
+    drawn = np.empty((len(questions), 0))
     if rows.clusters > 1:
-        drawn = totals(sums, rows.code, rows.clusters, resamples, np.random.default_rng(seed))
-        values = np.sort(np.concatenate([_smallest(found, target, of) for found in drawn]))
-        # No interpolation: half-way to 'not reached' is no rate.
-        low, high = (
-            float(values[int(np.clip(np.ceil(share_below * len(values)) - 1, 0, len(values) - 1))])
-            for share_below in ((1 - level) / 2, (1 + level) / 2)
-        )
-        missed = float(np.isinf(values).mean())
-    return SmallestReferral(target, float(value), low, high, missed, len(rows.code), rows.clusters)
+        tiles = totals(sums, rows.code, rows.clusters, resamples, np.random.default_rng(seed))
+        drawn = np.sort(np.concatenate([_smallest(found, questions) for found in tiles], axis=1), axis=1)
+    # No interpolation: half-way to 'not reached' is no rate.
+    places = [
+        int(np.clip(np.ceil(below * resamples) - 1, 0, resamples - 1)) for below in ((1 - level) / 2, (1 + level) / 2)
+    ]
+    found = {}
+    for (target, of), rate, values in zip(questions, once, drawn, strict=True):
+        low, high, missed = float("nan"), float("nan"), float("nan")
+        if len(values):
+            low, high, missed = *(float(values[place]) for place in places), float(np.isinf(values).mean())
+        found[target.name, of] = SmallestReferral(target, float(rate), low, high, missed, len(rows.code), rows.clusters)
+    return found
 
 
-def _smallest(found: Totals, target: Target, of: Literal["kept", "team"]) -> Float[np.ndarray, " resample"]:
-    cells = np.cumsum(found.astype(np.float64).reshape(-1, 4, found.shape[1]), axis=0)
+def _smallest(found: Totals, questions: Sequence[tuple[Target, Of]]) -> Float[np.ndarray, "question resample"]:
+    cells = np.cumsum(found.reshape(-1, 4, found.shape[1]).astype(np.float64), axis=0)
     well_spared, well_called, sick_missed, sick_called = np.moveaxis(cells, 1, 0)
-    kept = cells.sum(axis=1)
     healthy, diseased = well_spared + well_called, sick_missed + sick_called
-    if of == "kept":
-        sensitivity, specificity = share(sick_called, diseased), share(well_spared, healthy)
-    else:
-        sensitivity = 1 - share(sick_missed, np.broadcast_to(diseased[-1], kept.shape))
-        specificity = 1 - share(well_called, np.broadcast_to(healthy[-1], kept.shape))
-    met = (sensitivity >= target.sensitivity) & (specificity >= target.specificity)
-    if of == "kept":
-        met &= kept >= LEAST_KEPT * kept[-1]
-    # A team that refers everybody meets any target.
-    most = np.where(met, kept, -np.inf if of == "kept" else 0.0).max(axis=0)
-    return np.where(np.isinf(most), np.inf, 1 - most / kept[-1])
+    kept = healthy + diseased
+    enough = kept >= LEAST_KEPT * kept[-1]
+    # Products, not quotients: a share of none meets no target, and a division is the dearest step. The tolerance is
+    # that of rounding: 0.85 × 20 cases is 17.
+    some = (healthy > 0) & (diseased > 0) & enough
+    answers = []
+    for target, of in questions:
+        if of == "kept":
+            met = some & (sick_called >= target.sensitivity * diseased - 1e-9)
+            met &= well_spared >= target.specificity * healthy - 1e-9
+        else:
+            met = sick_missed <= (1 - target.sensitivity) * diseased[-1] + 1e-9
+            met &= well_called <= (1 - target.specificity) * healthy[-1] + 1e-9
+            met &= (healthy[-1] > 0) & (diseased[-1] > 0)
+        # A team that refers everybody meets any target.
+        most = np.where(met, kept, -np.inf if of == "kept" else 0.0).max(axis=0)
+        answers.append(np.where(np.isinf(most), np.inf, 1 - most / kept[-1]))
+    return np.stack(answers)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from workbench.audit.figures.figure import Answered, ExamArrays, Figure, Found, exam_arrays
 from workbench.metrics import decision_curve, selective
 from workbench.metrics.bootstrap import Interval
-from workbench.metrics.referral_target import TARGETS, SmallestReferral, smallest_referral
+from workbench.metrics.referral_target import TARGETS, Of, SmallestReferral, Target, smallest_referrals
 from workbench.metrics.retained import ScoredCases, oracle_baseline, random_baseline, retained_curves
 from workbench.schema.seeds import seed_for
 from workbench.schema.words import SCORE_NAMES
@@ -30,6 +30,7 @@ NAMES: Final = {
 }
 GAIN_AT: Final = 0.8
 """A fifth of the exams referred: the budget at which the gain in AUC over referring at random is stated."""
+WHOSE: Final[dict[Of, str]] = {"kept": "", "team": "_team"}
 TARGET_NAMES: Final = {"NHS": "nhs", "IDx-DR": "idx_dr"}
 
 
@@ -67,11 +68,9 @@ def _of_score(cases: ScoredCases, of: str | None, resamples: int, seed: int) -> 
     yield Found("auc_gain_over_random", gain.change, at=GAIN_AT, of=of)
     for area in (selective.aurc, selective.excess_aurc, selective.augrc):
         yield Figure(area.__name__, area, cases.patients, (cases.wrong, cases.score), of=of)
-    for target in TARGETS:
-        name = f"smallest_referral_{TARGET_NAMES[target.name]}"
-        yield _smallest(name, smallest_referral(cases, target, resamples=resamples, seed=seed), of)
-        found = smallest_referral(cases, target, of="team", resamples=resamples, seed=seed)
-        yield _smallest(f"{name}_team", found, of)
+    questions: list[tuple[Target, Of]] = [(target, who) for target in TARGETS for who in WHOSE]
+    for (target, who), found in smallest_referrals(cases, questions, resamples=resamples, seed=seed).items():
+        yield _smallest(f"smallest_referral_{TARGET_NAMES[target]}{WHOSE[who]}", found, of)
 
 
 def _smallest(name: str, found: SmallestReferral, of: str | None) -> Found:
