@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from workbench.models.modes import evaluation, frozen
-from workbench.models.paired import PairedEyeNet
+from workbench.models.paired import LocalAverage, PairedEyeNet
 from workbench.models.trunks import TRUNKS, make_trunk
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.model_card import Architecture
@@ -172,3 +172,17 @@ def test_modes_come_back_even_after_an_error():
     with pytest.raises(KeyError):
         fail_inside()
     assert ([m.training for m in model.modules()], [p.requires_grad for p in model.parameters()]) == before
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_local_average_is_fp32_under_autocast_also_when_traced(layout):
+    average = LocalAverage(4.0)  # its row of 21 is what a bf16 depthwise convolution, channels last, never returns from
+    x = exams()[0].to(memory_format=layout)
+    once = average(x)
+    pad = torch.nn.functional.pad(x, (average.reach,) * 4, mode="replicate")
+    kernel = average.kernel[0, 0, 0]
+    slow = torch.nn.functional.conv2d(pad, torch.outer(kernel, kernel).expand(6, 1, -1, -1), groups=6)
+    torch.testing.assert_close(once, slow)
+    for module in (average, torch.fx.symbolic_trace(average)):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(module(x), once)

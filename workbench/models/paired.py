@@ -100,10 +100,18 @@ class LocalAverage(nn.Module):
 
     @no_type_check
     def forward(self, x: Float[Tensor, "exam 6 height width"]) -> Float[Tensor, "exam 6 height width"]:
-        """Return the local average colour, row-wise and then column-wise: a Gaussian is separable."""
+        """Return the local average colour, row-wise and then column-wise: a Gaussian is separable.
+
+        On a CPU always in fp32: a difference of averages would lose its last bits in bf16, and torch 2.13 never returns
+        from a bf16 depthwise convolution with a row of 17 or more, channels last. `torch.convolution` is what autocast
+        leaves alone there, and a traced graph keeps it (it would not keep a context).
+        """
         wide = functional.pad(x, (self.reach,) * 4, mode="replicate")
-        rows = functional.conv2d(wide, self.kernel, groups=6)
-        return functional.conv2d(rows, self.kernel.transpose(2, 3), groups=6)
+        return self._along(self._along(wide, self.kernel), self.kernel.transpose(2, 3))
+
+    @no_type_check
+    def _along(self, x: Tensor, kernel: Tensor) -> Tensor:
+        return torch.convolution(x, kernel, None, (1, 1), (0, 0), (1, 1), False, (0, 0), 6)
 
 
 def _dropout(kind: type[nn.Module], probability: float) -> nn.Module:
