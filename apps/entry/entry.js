@@ -14,6 +14,8 @@ class Keeper {
     this.onKey = (event) => this.key(event);
     this.onTouch = () => { this.touched = Date.now(); };
     this.onPress = (event) => { if (event.target.closest?.(`${FORM} .stButton`)) this.tell(); };
+    // The page may draw its fields after this component, or anew: the mark goes with the field, not with the element.
+    this.drawn = new MutationObserver(() => this.markSoon());
   }
 
   wake() {
@@ -21,12 +23,14 @@ class Keeper {
     window.addEventListener("keydown", this.onKey, true);
     window.addEventListener("pointerdown", this.onPress, true);
     TOUCHES.forEach((name) => window.addEventListener(name, this.onTouch, { passive: true, capture: true }));
+    this.drawn.observe(document.body, { childList: true, subtree: true });
     this.clock = setInterval(() => this.tick(), 1000);
   }
 
   sleep() {
     clearInterval(this.clock);
     this.clock = null;
+    this.drawn.disconnect();
     window.removeEventListener("keydown", this.onKey, true);
     window.removeEventListener("pointerdown", this.onPress, true);
     TOUCHES.forEach((name) => window.removeEventListener(name, this.onTouch, { capture: true }));
@@ -41,7 +45,7 @@ class Keeper {
     }
     this.data = data;
     this.setActive = tell;
-    requestAnimationFrame(() => this.mark(this.place));
+    this.markSoon();
   }
 
   tick() {
@@ -58,6 +62,13 @@ class Keeper {
 
   groups() {
     return [...document.querySelectorAll(`${FORM} [data-testid="stButtonGroup"]`)];
+  }
+
+  markSoon() {
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      if (this.clock) this.mark(this.place);
+    });
   }
 
   mark(place) {

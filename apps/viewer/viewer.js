@@ -137,6 +137,7 @@ class Viewer {
     if (!this.panes || this.waiting) return;
     this.waiting = requestAnimationFrame(() => {
       this.waiting = 0;
+      if (!this.panes) return; // put to sleep before the frame came
       this.panes.forEach((pane) => pane.draw());
       this.controls();
     });
