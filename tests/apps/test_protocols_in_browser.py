@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,16 @@ def type_until(page: Any, key: str, place: int, choice: int) -> None:
     )
 
 
+def buttons_come_late(page: Any) -> None:
+    """Hold back the script with which Streamlit draws the form's buttons, as a busy machine does after a reload."""
+
+    def later(route: Any) -> None:
+        time.sleep(1.0)
+        route.continue_()
+
+    page.route("**/ButtonGroup*.js", later)
+
+
 def test_a_blinded_read_by_keys_outlives_a_reload_and_the_model_comes_with_its_reveal(
     page: Any, address: str, folder: Path
 ) -> None:
@@ -76,6 +87,7 @@ def test_a_blinded_read_by_keys_outlives_a_reload_and_the_model_comes_with_its_r
     for place, (key, choice) in enumerate((("2", 2), ("0", 0), ("4", 3))):
         type_until(page, key, place, choice)
     page.get_by_text("Not saved yet").wait_for()
+    buttons_come_late(page)
     page.reload()
     page.locator(f'.viewer[data-ready="{EXAM}"]').wait_for()
     page.get_by_text("Not saved yet").wait_for()

@@ -411,6 +411,21 @@ def test_undo_redo_delete_and_what_survives_a_rerun_another_exam_and_leaving_the
     assert len(drawn(page).marks) == 3
 
 
+def test_a_frame_that_was_asked_for_before_the_page_was_left_finds_nothing_to_draw(page: Any, address: str) -> None:
+    open_case(page, address)
+    page.evaluate(
+        """() => {
+            window.requestAnimationFrame = (work) => setTimeout(() => work(performance.now()), 1500);
+            window.cancelAnimationFrame = clearTimeout;
+        }"""
+    )
+    page.locator(".viewer").focus()
+    page.keyboard.press("+")
+    page.get_by_text("Away", exact=True).click()
+    page.locator(".viewer").wait_for(state="detached")
+    page.wait_for_timeout(1600)  # the fixture finds a fault of the page
+
+
 def test_keys_alone_place_a_point_an_outline_and_a_ruler(page: Any, address: str) -> None:
     open_case(page, address)
     page.locator(".viewer").focus()
