@@ -25,7 +25,7 @@ from workbench.models.referable import referable_log_odds
 from workbench.schema.model_card import Architecture
 from workbench.schema.specs import StressSpec
 from workbench.stress.apply import apply_stress
-from workbench.stress.corruptions import CORRUPTIONS
+from workbench.stress.corruptions.catalogue import CORRUPTIONS
 from workbench.uncertainty.mc_dropout import StochasticPredictor
 
 BATCH = 16
@@ -34,7 +34,7 @@ LADDERS = {
     "fgsm, 3 strengths": [StressSpec(name="fgsm", strength=strength) for strength in (0.5, 1, 2)],
     "pgd, 3 strengths": [StressSpec(name="pgd", strength=strength) for strength in (0.5, 1, 2)],
     "5 corruptions, 3 severities": [
-        StressSpec(name=name, strength=severity) for name in CORRUPTIONS for severity in (1, 3, 5)
+        StressSpec(name=name, strength=severity) for name in list(CORRUPTIONS)[:5] for severity in (1, 3, 5)
     ],
 }
 

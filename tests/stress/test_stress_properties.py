@@ -206,7 +206,7 @@ def test_a_stress_does_not_report_its_own_success(
         (StressSpec(name="pgd", strength=1, options={"step_share": 1.5}), "step_share is 1.5"),
         (StressSpec(name="fgsm", strength=1, options={"steps": 3}), "takes no option"),
         (StressSpec(name="fgsm", strength=300), "epsilon is 300"),
-        (StressSpec(name="defocus", strength=2.5), "severity is 2.5"),
+        (StressSpec(name="defocus", strength=5.5), "severity is 5.5"),
         (StressSpec(name="noise", strength=6), "severity is 6"),
         (StressSpec(name="noise", strength=1, options={"severity": 3}), "no option 'severity'"),
     ],

@@ -14,14 +14,14 @@ from torch import Tensor
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.specs import StressSpec
 from workbench.stress.attacks import ATTACKS
-from workbench.stress.corruptions import CORRUPTIONS
+from workbench.stress.corruptions.catalogue import CORRUPTIONS, check_severity
 
 STRESSES: Final[Mapping[str, Callable[..., Tensor]]] = {**ATTACKS, **CORRUPTIONS}
 
 Stress = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, Sequence[torch.Generator]], Tensor]
 """``(model, x, y, generators) -> x'``; ``model`` is ``x -> logits`` with ``present`` bound."""
 
-_BOUND: Final = {"degrade", "levels", "severity", "epsilon", "eyes", "threshold"}
+_BOUND: Final = {"corruption", "severity", "epsilon", "eyes", "threshold"}
 
 
 def bind(spec: StressSpec, *, threshold: float = 0.5) -> Stress:
@@ -32,7 +32,7 @@ def bind(spec: StressSpec, *, threshold: float = 0.5) -> Stress:
         threshold: P(referable) from which the model calls an exam referable; an attack aims at it.
 
     Raises:
-        WorkbenchError: an unknown name or option (names the nearest valid one), a severity that is not one of 0 to 5.
+        WorkbenchError: an unknown name or option (names the nearest valid one), a severity that is not from 0 to 5.
     """
     if spec.name not in STRESSES:
         raise WorkbenchError(f"unknown stress {spec.name!r}", _nearest(spec.name, STRESSES))
@@ -40,8 +40,7 @@ def bind(spec: StressSpec, *, threshold: float = 0.5) -> Stress:
     _check_options(spec, stress)
     if spec.name in ATTACKS:
         return partial(stress, epsilon=spec.strength, threshold=threshold, eyes=spec.eyes, **spec.options)
-    if spec.strength not in range(6):
-        raise WorkbenchError(f"{spec.name}: severity is {spec.strength:g}", "it must be a whole number from 0 to 5")
+    check_severity(spec.strength)
     return partial(stress, severity=spec.strength, eyes=spec.eyes, **spec.options)
 
 
