@@ -147,9 +147,8 @@ def eight_bit(
     spoiled: Float[Tensor, "exam 6 height width"], clean: Float[Tensor, "exam 6 height width"]
 ) -> Float[Tensor, "exam 6 height width"]:
     """Return what is left of every eye that was spoiled in an 8-bit file; the others keep their pixels."""
-    eyes = spoiled.unflatten(1, (2, 3))
-    changed = (eyes != clean.unflatten(1, (2, 3))).flatten(2).any(dim=2)[:, :, None, None, None]
-    return torch.where(changed, (eyes * 255).round() / 255, eyes).flatten(1, 2)
+    changed = (spoiled != clean).reshape(len(clean), 2, -1).any(dim=2).repeat_interleave(3, dim=1)
+    return torch.where(changed[:, :, None, None], (spoiled * 255).round() / 255, spoiled)
 
 
 def corrupt(
