@@ -8,8 +8,7 @@ from typing import Any
 import streamlit as st
 
 from workbench.review.access import may_open
-from workbench.review.desk import Desk, desk_from_environment
-from workbench.review.entrance import enter, open_page, recalled
+from workbench.review.entrance import enter, open_desk, open_page, recalled
 from workbench.review.markup import STYLE
 from workbench.schema.errors import WorkbenchError
 
@@ -24,12 +23,6 @@ TITLES = {
     "people": "People",
     "account": "Account",
 }
-
-
-@st.cache_resource(show_spinner="Opening the run")  # type: ignore[untyped-decorator]
-def open_desk() -> Desk:
-    """Open the run once for all tabs."""
-    return desk_from_environment()
 
 
 def refused(page: str) -> None:

@@ -224,6 +224,22 @@ def by_hand_once(run: Run) -> pd.DataFrame:
     return _slow["slow"]
 
 
+def test_a_kept_list_is_asked_for_anew_once_somebody_has_read(desk: Desk) -> None:
+    asked = WorklistFilter(undecided=True, order="risk")
+    worklist = desk.worklist("Dr A", asked)
+    before = list(worklist.page(0, 10**6)["exam_id"])
+    assert len(worklist) == len(before)
+    first = before[0]
+    read(desk, first)
+    after = desk.worklist("Dr A", asked)
+    assert len(after) == len(before) - 1
+    assert first not in set(after.page(0, 10**6)["exam_id"])
+    for grade in range(5):  # more lists than are kept
+        for order in ORDERS:
+            len(desk.worklist("Dr B", WorklistFilter(grades=(grade,), order=order)))
+    assert first not in set(desk.worklist("Dr A", asked).page(0, 10**6)["exam_id"])
+
+
 def test_next_undecided_goes_down_the_list_and_round(desk: Desk) -> None:
     worklist = desk.worklist("Dr A")
     order = list(worklist.page(0, 50)["exam_id"])

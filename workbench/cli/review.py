@@ -137,7 +137,7 @@ def start_app(
     Desk(run, data, database, protocol).close()  # whatever is wrong is said here, in one line, not in the browser
     _refuse_a_taken_port(port, address)
     options = _options(port, address, team, host)
-    command = [sys.executable, "-m", "streamlit", "run", str(bundled("apps") / "review.py"), *options]
+    command = [sys.executable, "-m", "workbench.review.serve", "run", str(bundled("apps") / "review.py"), *options]
     at = f"http://localhost:{port}" if team is None else f"{address}:{port}, for browsers that come to {host}"
     console.print(f"[bold]Review app[/] on {at} — Ctrl-C ends it", highlight=False, soft_wrap=True)
     for ending in (signal.SIGINT, signal.SIGTERM):  # a plain kill ends the app too, not only Ctrl-C

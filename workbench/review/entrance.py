@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 from workbench.review.access import ALL_ROLES, Identity, may, may_open
-from workbench.review.desk import Desk
+from workbench.review.desk import Desk, desk_from_environment
 from workbench.review.markup import literal
 from workbench.review.people import People
 from workbench.review.sessions import Door, Entry
@@ -28,6 +28,12 @@ SHUT: Final = {
     "revoked": ("Signed out", "This session was ended, by you or by an administrator."),
 }
 """What a shut door says; nothing of a run, let alone of a patient."""
+
+
+@st.cache_resource(show_spinner="Opening the run")  # type: ignore[untyped-decorator]
+def open_desk() -> Desk:
+    """Open the run that `workbench review` named, once for all tabs."""
+    return desk_from_environment()
 
 
 def enter(desk: Desk) -> Identity:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from workbench.audit.results import Run
 from workbench.review.worklist_index import AT_RISK, BLIND_ORDER, ORDERS, REFERRED, ROUTINE, TIERS, WorklistIndex
@@ -142,14 +144,14 @@ class ReaderWorklist:
 
     def __len__(self) -> int:
         """Return how many exams pass."""
-        return self.counts()[0]
+        return len(self._passing()) if self.chosen.active else len(self.index)
 
     def counts(self) -> tuple[int, int]:
         """Return how many exams pass, and how many of them this reader has read."""
-        where, given = self._where()
         if not self.chosen.active:
             read = self.index.one("SELECT count(*) FROM finished WHERE reader = ?", [self.reader])
             return len(self.index), int(read[0])
+        where, given = self._where()
         query = f"SELECT count(*), count(*) FILTER ({_MINE}) FROM index.exams WHERE {where}"
         passing, read_of_them = self.index.one(query, {**given, "reader": self.reader})
         return int(passing), int(read_of_them)
@@ -215,9 +217,12 @@ class ReaderWorklist:
         """Return the places of a page; only whole numbers are sorted, the rows are fetched after."""
         if not self.chosen.active:
             return list(range(begin, min(begin + count, len(self.index))))
+        return [int(place) for place in self._passing()[begin : begin + count]]
+
+    def _passing(self) -> Int[np.ndarray, " exam"]:
+        """Return the places of all that pass, in order; kept until somebody reads or is given an exam."""
         where, given = self._where()
-        query = f"SELECT {self._place} FROM index.exams WHERE {where} ORDER BY {self._place} LIMIT $count OFFSET $begin"
-        return [int(row[0]) for row in self.index.all(query, {**given, "count": count, "begin": begin})]
+        return self.index.places_of(where, given, self._place, self._mirror.stamp)
 
     def _where(self, *more: str) -> tuple[str, dict[str, Any]]:
         conditions, given = self.chosen.conditions(self.reader)

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import duckdb
+import numpy as np
 import pyarrow.parquet as pq
+from jaxtyping import Int
 
 from workbench.audit import layout
 from workbench.audit.layout import CLEAN
@@ -45,6 +47,8 @@ BLIND_ORDER: Final = "shuffled"
 
 MEMORY: Final = {"serving": "1GB", "building": "4GB"}
 _MANY: Final = 100_000
+KEPT_LISTS: Final = 12
+"""Filtered lists whose places are kept, 4 bytes an exam: paging through one, and going back to it, ask nothing anew."""
 
 _EYES: Final = """
     CREATE TEMP TABLE people AS
@@ -145,6 +149,7 @@ class WorklistIndex:
         self.run = run
         self.path = run.folder / "analysis" / "worklist.duckdb"
         self.lock = threading.RLock()
+        self._asked: dict[str, Int[np.ndarray, " exam"]] = {}
         self.connection = connect()
         key = key_of(run)
         if not self._attach(key):
@@ -167,6 +172,30 @@ class WorklistIndex:
         """Return the rows of a query."""
         with self.connection.cursor() as cursor:
             return list(cursor.execute(query, parameters).fetchall())
+
+    def places_of(
+        self, where: str, given: dict[str, Any], place: str, stamp: tuple[int, int]
+    ) -> Int[np.ndarray, " exam"]:
+        """Return the places in an order of all exams that pass; the last few answers are kept.
+
+        Args:
+            where: the condition in SQL.
+            given: what it is given.
+            place: the column of the order.
+            stamp: of the reads that the condition may ask for; another stamp is another question.
+        """
+        asked = canonical_hash([where, given, place, stamp])
+        with self.lock:
+            found = self._asked.pop(asked, None)
+        if found is None:
+            with self.connection.cursor() as cursor:
+                found = cursor.execute(f"SELECT {place} FROM index.exams WHERE {where}", given).fetchnumpy()[place]
+            found = np.sort(np.ma.getdata(found))
+        with self.lock:
+            self._asked[asked] = found
+            while len(self._asked) > KEPT_LISTS:
+                del self._asked[next(iter(self._asked))]
+        return found
 
     def rows_of(self, table: Literal["exams", "decisions", "eyes"], exam_id: str) -> list[dict[str, Any]]:
         """Return the rows of one exam in a table of the run, without what is true of it; none for an unknown exam."""

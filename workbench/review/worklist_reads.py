@@ -61,6 +61,11 @@ class ReadMirror:
         self._run_id = index.run.manifest.run_id
         self._seen: tuple[int, int] = (-1, -1)
 
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """What changes whenever the two tables do."""
+        return self._seen
+
     def refresh(self) -> None:
         """Fetch what came since the last time.
 
