@@ -170,8 +170,8 @@ def test_what_leaves_the_box_or_the_budget_is_put_back_and_said() -> None:
     raw = clean.clone()
     raw[0, 0, 0, 0] += 0.2  # outside the budget
     raw[1, 5, 1, 1] = float("nan")
-    budget = torch.full((3, 6, 1, 1), 0.1)
-    budget[2, 3:] = 0  # an eye that was not named
+    budget = torch.full((3, 2), 0.1)
+    budget[2, 1] = 0  # an eye that was not named
     raw[2, 4] += 0.05
     back, in_box, within = put_back(raw, clean, budget)
     assert back[0, 0, 0, 0] == pytest.approx(0.6)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from workbench.schema.config import Config, load_config
-from workbench.schema.specs import PolicySpec, StressSpec, ViewSpec
+from workbench.schema.specs import FIRST_AIM, PolicySpec, StressSpec, ViewSpec, without_first_aim
+from workbench.schema.threat import Aim, Eyes
 
 SAMPLE = 64
 """Exams for what is slow: attacks and maps. The same ones for each."""
@@ -44,16 +46,21 @@ class StressLadder(Config):
 
     name: str
     strengths: tuple[float, ...] = Field(min_length=1)
-    eyes: Literal["both", "OD", "OS"] = "both"
+    eyes: Eyes = "both"
     exams: int | None = Field(default=None, ge=1, description="null: every exam")
     options: dict[str, float | int | bool | str] = Field(default_factory=dict)
+    aim: Aim = Field(default_factory=lambda: FIRST_AIM, description="what an attacker wants, and by which means")
 
     def specs(self) -> tuple[StressSpec, ...]:
         """Return one stress per strength."""
         return tuple(
-            StressSpec(name=self.name, strength=strength, eyes=self.eyes, options=self.options)
+            StressSpec(name=self.name, strength=strength, eyes=self.eyes, options=self.options, aim=self.aim)
             for strength in self.strengths
         )
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _as_first_written(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return without_first_aim(handler(self), self.aim)
 
 
 class ExplanationPlan(Config):

@@ -76,6 +76,12 @@ DRAWS_SCHEMA: Final = pa.schema(
         ("flipped", pa.bool_()),
         ("survives_8bit", pa.bool_()),
         ("notes", pa.string()),
+        (
+            "distance",
+            pa.float64(),
+        ),  # the change of this eye in the threat's norm and units, or null in an older run
+        ("success", pa.bool_()),  # the threat's goal is reached; null where it does not apply
+        ("already", pa.bool_()),  # it was reached by the exam as it is
         *_UNLIKENESS,
     ]
 )
@@ -200,6 +206,7 @@ ROW_NAMES: Final[dict[str, str]] = {
     "silent_failure_rate_change": "silent failure rate under the stress minus that of the same exams clean",
     "auc_referable_exam_change": "AUC (exam) under the stress minus that of the same exams clean",
     "flipped_share": "exams whose call the stress changed, as the framework saw it",
+    "success_share": "exams on which the stress reached the goal of its threat model, of those that it applies to",
     "within_budget_share": "exams whose every pixel stayed within the budget",
     "survives_8bit_share": "flipped exams that stay flipped when stored as an 8-bit picture",
     "ungradable_rate": "eyes with a photograph in which no answer was possible (measurement: clean)",

@@ -190,7 +190,7 @@ class Run:
         return {key: None if pd.isna(value) else value for key, value in rows[0].items()} if rows else None
 
 
-_CHECKS = ("within_budget", "in_box", "flipped", "survives_8bit")
+_CHECKS = ("within_budget", "in_box", "flipped", "survives_8bit", "success", "already")
 CHECKED = ("exam_id", "eye", "status", "linf", *_CHECKS, "notes")
 """What `checks_of_part` reads of a part."""
 

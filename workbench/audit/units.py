@@ -149,6 +149,9 @@ def _checks(result: StressResult, place: int, eye: int) -> Row:
         "flipped": flipped,
         "survives_8bit": bool(result.survives_8bit[place]) if flipped else None,
         "notes": result.notes[place] or None,
+        "distance": float(result.distance[place, eye]),
+        "success": bool(result.success[place]) if result.applicable[place] else None,
+        "already": bool(result.already[place]) if result.applicable[place] else None,
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, model_serializer
 
 from workbench.schema.config import Config
+from workbench.schema.threat import Aim, Eyes, ThreatModel
 
 
 class PreprocessSpec(Config):
@@ -20,20 +21,39 @@ class PreprocessSpec(Config):
     min_disc_share: float = Field(0.15, gt=0, lt=1, description="a smaller disc counts as not found")
 
 
+FIRST_AIM: Final = Aim.model_validate({})
+"""Across the referable boundary, in the largest change of a pixel: all that there was at first."""
+
+
+def without_first_aim(values: dict[str, Any], aim: Aim) -> dict[str, Any]:
+    """Return ``values`` without the aim where it is the first one, so that a plan made before keeps its hash."""
+    return {name: value for name, value in values.items() if name != "aim" or aim != FIRST_AIM}
+
+
 class StressSpec(Config):
     """One stress at one strength. ``name`` is a key of `workbench.stress.registry.STRESSES`."""
 
     name: str
     strength: float = Field(
-        ge=0, description="attacks: epsilon in 1/255 of the pixel range; corruptions: severity 1 to 5"
+        ge=0, description="attacks: epsilon, linf in 1/255 of the pixel range; corruptions: severity 1 to 5"
     )
-    eyes: Literal["both", "OD", "OS"] = "both"
+    eyes: Eyes = "both"
     options: dict[str, float | int | bool | str] = Field(default_factory=dict, description="keyword arguments")
+    aim: Aim = Field(default_factory=lambda: FIRST_AIM, description="what the attacker wants, and by which means")
 
     @property
     def measurement_id(self) -> str:
-        """Name the measurement under this stress, e.g. ``pgd@2`` or ``defocus@3.OD``."""
-        return f"{self.name}@{self.strength:g}" + ("" if self.eyes == "both" else f".{self.eyes}")
+        """Name the measurement under this stress, e.g. ``pgd@2``, ``defocus@3.OD`` or ``apgd@2.OS.silent``."""
+        return f"{self.name}@{self.strength:g}" + ("" if self.eyes == "both" else f".{self.eyes}") + self.aim.suffix
+
+    @property
+    def threat(self) -> ThreatModel:
+        """Return the whole threat model."""
+        return ThreatModel(epsilon=self.strength, eyes=self.eyes, **self.aim.model_dump())
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _as_first_written(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return without_first_aim(handler(self), self.aim)
 
 
 class ViewSpec(Config):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -13,12 +13,22 @@ from torch import Tensor, nn
 from workbench.models.modes import measuring
 from workbench.models.referable import bind_present, referable_log_odds
 from workbench.schema.errors import WorkbenchError
+from workbench.schema.seeds import seed_for
 from workbench.schema.specs import StressSpec
-from workbench.stress.attacks import ATTACKS, named_pixels
+from workbench.schema.threat import OF_THE_REFERRAL, Norm
+from workbench.stress.attacks import ATTACKS
+from workbench.stress.goals import Deployed, not_applicable
+from workbench.stress.norms import NORMS, ROUNDING, linf, project, within
 from workbench.stress.registry import bind
+from workbench.stress.target import EOT_DRAWS, Target, aim_at
 
-ROUNDING: Final = 1e-6
-"""How far a pixel may pass its bound before it counts: float32 rounding of x ± ε, 1/4000 of a grey level."""
+EYES_OF: Final[dict[str, tuple[Literal["both", "OD", "OS"], ...]]] = {
+    "both": ("both",),
+    "OD": ("OD",),
+    "OS": ("OS",),
+    "worst_of_one": ("OD", "OS"),
+}
+"""Which eyes are stressed at once; where there are two tries, the stronger one is kept per exam."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +38,19 @@ class StressResult:
     Attributes:
         x: the stressed exams, inside the box and the budget.
         linf: largest change of a pixel per eye, OD then OS, of the pixel range.
-        within_budget: what the stress returned kept to its budget: ε (attacks) or the whole range (corruptions) on the
-            named present eyes, nothing elsewhere. Where it did not, ``x`` was put back and ``notes`` says so.
+        within_budget: what the stress returned kept to its budget: ε in the threat's norm (attacks) or the whole range
+            (corruptions) on the named present eyes, nothing elsewhere. Where it did not, ``x`` was put back and
+            ``notes`` says so.
         in_box: what the stress returned was finite and in [0, 1]; else as above.
         flipped: the deterministic call (P(referable) of the worse present eye ≥ threshold, in fp32) differs from the
             clean exam's.
         survives_8bit: it still does after the pixels are rounded to 8 bits.
         notes: one text per exam, empty where all is well.
+        distance: the change per eye in the threat's norm and its units.
+        success: the threat's goal is reached, judged in fp32 from the pixels alone; of the stochastic system on fresh
+            draws that the attack did not see.
+        already: the goal was reached by the exam as it is.
+        applicable: the goal can be wanted of the exam; else ``notes`` says why not, and it was not attacked.
     """
 
     x: Float[Tensor, "exam 6 height width"]
@@ -44,6 +60,10 @@ class StressResult:
     flipped: Bool[Tensor, " exam"]
     survives_8bit: Bool[Tensor, " exam"]
     notes: tuple[str, ...]
+    distance: Float[Tensor, "exam 2"]
+    success: Bool[Tensor, " exam"]
+    already: Bool[Tensor, " exam"]
+    applicable: Bool[Tensor, " exam"]
 
 
 def apply_stress(
@@ -55,6 +75,7 @@ def apply_stress(
     seeds: Sequence[int],
     *,
     threshold: float,
+    deployed: Deployed | None = None,
 ) -> StressResult:
     """Stress the exams, put what comes back into the box and the budget, and judge it again from its pixels.
 
@@ -66,62 +87,168 @@ def apply_stress(
         spec: the stress.
         seeds: one per exam (`schema.seeds.seed_for`).
         threshold: P(referable) from which an exam is called referable.
+        deployed: the stochastic system and its referral rule; it is attacked where the goal is about the referral, or
+            where the stress's option ``draws`` asks for it.
 
     Raises:
-        WorkbenchError: an unknown stress or option, a strength out of range, not one seed per exam.
+        WorkbenchError: an unknown stress or option, a strength out of range, not one seed per exam, a goal that needs
+            what is not given.
     """
     if len(seeds) != len(x):
         raise WorkbenchError(f"{len(seeds)} seeds for {len(x)} exams", "give one seed per exam")
-    stress = bind(spec, threshold=threshold)
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    bind(spec, threshold=threshold)  # a mistake is told before anything is computed
     with measuring(model):
         # Copies, because tensors made under inference_mode cannot take part in a backward pass.
         clean, present, y = x.detach().float().clone(), present.clone(), y.clone()
-        bound = bind_present(model, present)
-        raw = stress(bound, clean.clone(), y, generators).detach()
-        budget = budget_of(spec, present, clean)
-        stressed, in_box, within_budget = put_back(raw, clean, budget)
-        with torch.no_grad():
-            called = _calls(bound, clean, threshold)
-            flipped = _calls(bound, stressed, threshold) != called
-            survives = _still_flipped(model, stressed, present, flipped, called, threshold)
-    return StressResult(
-        x=stressed,
-        linf=per_eye_linf(stressed - clean),
-        within_budget=within_budget,
-        in_box=in_box,
-        flipped=flipped,
-        survives_8bit=survives,
-        notes=_notes(in_box, within_budget),
+        best: _Try | None = None
+        for eyes in EYES_OF[spec.eyes]:
+            target = _target(model, clean, present, y, spec, eyes, seeds, threshold, deployed)
+            found = _try(target, spec.model_copy(update={"eyes": eyes}), y, seeds, threshold)
+            best = found if best is None else _stronger(best, found)
+        assert best is not None
+        return _judged(model, best, spec, present, threshold)
+
+
+@dataclass(frozen=True)
+class _Try:
+    """What came of stressing one choice of eyes, put back and judged."""
+
+    clean: Tensor
+    x: Tensor
+    in_box: Tensor
+    within_budget: Tensor
+    margin: Tensor
+    before: Tensor
+    why_not: tuple[str, ...]
+
+
+def _target(
+    model: nn.Module,
+    clean: Tensor,
+    present: Tensor,
+    y: Tensor,
+    spec: StressSpec,
+    eyes: Literal["both", "OD", "OS"],
+    seeds: Sequence[int],
+    threshold: float,
+    deployed: Deployed | None,
+) -> Target:
+    threat = spec.threat.model_copy(update={"eyes": eyes})
+    draws = spec.options.get("draws", 0)
+    aims_at_draws = bool(draws) or threat.goal in OF_THE_REFERRAL
+    if draws and deployed is None:
+        raise WorkbenchError(f"{spec.name}: draws is {draws}, but no maker of draws is given", "leave draws out")
+    return aim_at(
+        model,
+        clean,
+        present,
+        y,
+        threat,
+        [seed_for(seed, "attacked draws") for seed in seeds],
+        threshold=threshold,
+        deployed=deployed if aims_at_draws else None,
+        draws=int(draws) or EOT_DRAWS,
     )
 
 
-def budget_of(
-    spec: StressSpec, present: Bool[Tensor, "exam 2"], x: Float[Tensor, "exam 6 height width"]
-) -> Float[Tensor, "exam 6 1 1"]:
-    """Return the largest change that each channel may show: none on an unnamed or absent eye."""
-    size = spec.strength / 255 if spec.name in ATTACKS else 1.0
-    allowed = present.repeat_interleave(3, dim=1)[:, :, None, None] & named_pixels(spec.eyes, x)
-    return torch.where(allowed, size, 0.0).to(x)
+def _try(target: Target, spec: StressSpec, y: Tensor, seeds: Sequence[int], threshold: float) -> _Try:
+    stress = bind(spec, threshold=threshold)
+    clean, is_attack = target.clean, spec.name in ATTACKS
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    raw = stress(target, clean.clone(), y, generators).detach()
+    why_not = not_applicable(target.case) if is_attack else ("",) * len(clean)
+    applicable = torch.tensor([not why for why in why_not], dtype=torch.bool, device=clean.device)
+    raw = torch.where(applicable[:, None, None, None], raw, clean)
+    allowed = target.case.named & target.present
+    size = target.size if is_attack else allowed.to(clean)
+    norm: Norm = spec.aim.norm if is_attack else "linf"
+    stressed, in_box, within_budget = put_back(raw, clean, size, norm)
+    if spec.aim.eight_bit:
+        stressed = as_8_bit(stressed, clean, size, norm)
+    judge = replace(target, seeds=tuple(seed_for(seed, "judged draws") for seed in seeds))
+    if target.deployed is not None:
+        judge = replace(judge, draws=target.deployed.count)
+    with torch.no_grad():
+        margin, before = judge.margin(stressed), judge.margin(clean)
+    return _Try(clean, stressed, in_box, within_budget, margin, before, why_not)
+
+
+def _stronger(one: _Try, other: _Try) -> _Try:
+    """Return, per exam, the try that went further past the goal; one that may not be tried never does."""
+    may_not = torch.tensor([bool(why) for why in other.why_not]), torch.tensor([bool(why) for why in one.why_not])
+    takes = ~may_not[0] & (may_not[1] | (other.margin > one.margin))
+
+    def of_each(name: str) -> Tensor:
+        first: Tensor = getattr(one, name)
+        return torch.where(takes.reshape(-1, *[1] * (first.dim() - 1)), getattr(other, name), first)
+
+    why_not = tuple(b if taken else a for a, b, taken in zip(one.why_not, other.why_not, takes.tolist(), strict=True))
+    names = ("x", "in_box", "within_budget", "margin", "before")
+    return _Try(one.clean, **{name: of_each(name) for name in names}, why_not=why_not)
+
+
+def _judged(model: nn.Module, tried: _Try, spec: StressSpec, present: Tensor, threshold: float) -> StressResult:
+    bound = bind_present(model, present)
+    with torch.no_grad():
+        called = _calls(bound, tried.clean, threshold)
+        flipped = _calls(bound, tried.x, threshold) != called
+        survives = _still_flipped(model, tried.x, present, flipped, called, threshold)
+    change = tried.x - tried.clean
+    applicable = torch.tensor([not why for why in tried.why_not], dtype=torch.bool)
+    return StressResult(
+        x=tried.x,
+        linf=linf(change),
+        within_budget=tried.within_budget,
+        in_box=tried.in_box,
+        flipped=flipped,
+        survives_8bit=survives,
+        notes=_notes(tried),
+        distance=NORMS[spec.aim.norm](change) * (255 if spec.aim.norm == "linf" else 1),
+        success=(tried.margin > 0) & applicable,
+        already=(tried.before > 0) & applicable,
+        applicable=applicable,
+    )
 
 
 def put_back(
     raw: Float[Tensor, "exam 6 height width"],
     clean: Float[Tensor, "exam 6 height width"],
-    budget: Float[Tensor, "exam 6 1 1"],
+    size: Float[Tensor, "exam 2"],
+    norm: Norm = "linf",
 ) -> tuple[Float[Tensor, "exam 6 height width"], Bool[Tensor, " exam"], Bool[Tensor, " exam"]]:
-    """Return ``raw`` inside the box and the budget (clean where not finite), and per exam whether it was in each."""
+    """Return ``raw`` inside the box and the budget (clean where not finite), and per exam whether it was in each.
+
+    Args:
+        raw: what a stress returned.
+        clean: what it was given.
+        size: how far each eye may be changed, in pixels of the range [0, 1]; 0: not at all.
+        norm: by which.
+    """
     finite = torch.isfinite(raw)
     in_box = (finite & (raw >= -ROUNDING) & (raw <= 1 + ROUNDING)).flatten(1).all(dim=1)
     kept = torch.where(finite, raw, clean)
-    within_budget = ((kept - clean).abs() <= budget + ROUNDING).flatten(1).all(dim=1)
-    lowest, highest = (clean - budget).clamp(min=0.0), (clean + budget).clamp(max=1.0)
-    return torch.minimum(torch.maximum(kept, lowest), highest), in_box, within_budget
+    within_budget = within(kept - clean, size, norm).all(dim=1)
+    boxed = kept.clamp(0.0, 1.0)
+    if norm == "linf":  # x ± ε at once, so that an attack that keeps to it is given back to the bit
+        bound = size.repeat_interleave(3, dim=1)[:, :, None, None]
+        return torch.minimum(torch.maximum(boxed, clean - bound), clean + bound), in_box, within_budget
+    outside = ~within(boxed - clean, size, norm)
+    back = clean + project(boxed - clean, size, norm)
+    return torch.where(outside.repeat_interleave(3, dim=1)[:, :, None, None], back, boxed), in_box, within_budget
 
 
-def per_eye_linf(change: Float[Tensor, "exam 6 height width"]) -> Float[Tensor, "exam 2"]:
-    """Return the largest absolute change of a pixel, per eye."""
-    return change.abs().reshape(len(change), 2, -1).amax(dim=2)
+def as_8_bit(
+    x: Float[Tensor, "exam 6 height width"],
+    clean: Float[Tensor, "exam 6 height width"],
+    size: Float[Tensor, "exam 2"],
+    norm: Norm,
+) -> Float[Tensor, "exam 6 height width"]:
+    """Return the picture as 8 bits hold it, inside the budget: rounded, or where that leaves it, towards the clean."""
+    nearest = torch.round(x * 255) / 255
+    levels = (x - clean) * 255
+    shorter = clean + torch.trunc(levels + levels.sign() * 1e-3) / 255
+    eyes = within(nearest - clean, size, norm).repeat_interleave(3, dim=1)[:, :, None, None]
+    return torch.where(eyes, nearest, shorter)
 
 
 def _calls(bound: Callable[[Tensor], Tensor], x: Tensor, threshold: float) -> Bool[Tensor, " exam"]:
@@ -139,8 +266,14 @@ def _still_flipped(
     return survives
 
 
-def _notes(in_box: Bool[Tensor, " exam"], within_budget: Bool[Tensor, " exam"]) -> tuple[str, ...]:
-    said = {True: "", False: "the stress left the pixel range"}, {True: "", False: "the stress left its budget"}
-    pairs = zip(in_box.tolist(), within_budget.tolist(), strict=True)
-    faults = ([text for text in (said[0][box], said[1][budget]) if text] for box, budget in pairs)
-    return tuple("; ".join(found) + ("; put back" if found else "") for found in faults)
+def _notes(tried: _Try) -> tuple[str, ...]:
+    left = zip(tried.in_box.tolist(), tried.within_budget.tolist(), tried.why_not, strict=True)
+    return tuple(_note(*told) for told in left)
+
+
+def _note(in_box: bool, within_budget: bool, why_not: str) -> str:
+    faults = ["the stress left the pixel range"] if not in_box else []
+    faults += ["the stress left its budget"] if not within_budget else []
+    if why_not:
+        return f"not applicable: {why_not}"
+    return "; ".join(faults) + ("; put back" if faults else "")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from workbench.schema.errors import WorkbenchError
-from workbench.schema.specs import StressSpec
+from workbench.schema.specs import FIRST_AIM, StressSpec
 from workbench.stress.attacks import ATTACKS
 from workbench.stress.corruptions.catalogue import CORRUPTIONS, check_severity
 
@@ -38,6 +38,7 @@ def bind(spec: StressSpec, *, threshold: float = 0.5) -> Stress:
         raise WorkbenchError(f"unknown stress {spec.name!r}", _nearest(spec.name, STRESSES))
     stress = STRESSES[spec.name]
     _check_options(spec, stress)
+    _check_aim(spec)
     if spec.name in ATTACKS:
         return partial(stress, epsilon=spec.strength, threshold=threshold, eyes=spec.eyes, **spec.options)
     check_severity(spec.strength)
@@ -57,6 +58,12 @@ def _check_options(spec: StressSpec, stress: Callable[..., Tensor]) -> None:
         if isinstance(value, bool) or not isinstance(value, wanted):
             remedy = "it must be a whole number" if wanted is int else "it must be a number"
             raise WorkbenchError(f"{spec.name}: {option} is {value!r}", remedy)
+
+
+def _check_aim(spec: StressSpec) -> None:
+    """Refuse an aim that the stress cannot have: a corruption wants nothing, the first attacks only cross by linf."""
+    if spec.name in CORRUPTIONS and spec.aim != FIRST_AIM:
+        raise WorkbenchError(f"the corruption {spec.name!r} has no aim", "leave aim out; it damages whatever comes")
 
 
 def _nearest(given: str, known: Iterable[str]) -> str:

@@ -66,6 +66,9 @@ def checked(answered: Answered) -> Iterator[Figure]:
     patients = answered.checks["exam_id"].map(patient_of).to_numpy(dtype=str)
     flipped = floats(answered.checks["flipped"])
     yield Figure("flipped_share", referral.mean, patients, (flipped,))
+    success = floats(answered.checks["success"])
+    if not np.isnan(success).all():  # a run of an earlier version did not measure it
+        yield Figure("success_share", referral.mean, patients, (success,))
     yield Figure("within_budget_share", referral.mean, patients, (floats(answered.checks["within_budget"]),))
     survives = np.where(flipped == 1, floats(answered.checks["survives_8bit"]), np.nan)
     yield Figure("survives_8bit_share", referral.mean, patients, (survives,))

@@ -1,0 +1,124 @@
+"""The exams under attack, the model bound to them, and the goal: what an attack is given as its model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from workbench.models.referable import bind_present
+from workbench.schema.errors import WorkbenchError
+from workbench.schema.threat import OF_THE_REFERRAL, ThreatModel
+from workbench.stress.goals import GOALS, Answers, Case, Deployed, case_of
+
+EOT_DRAWS: Final = 16
+"""Draws behind each gradient of an attack on the stochastic system (expectation over transformation, Athalye 2018)."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Some exams and the goal that an attack is to reach on each; called with ``x`` it answers the exams' logits.
+
+    Attributes:
+        model: ``(x, present) -> logits``.
+        clean: the exams as they are.
+        case: what is fixed about them.
+        seeds: one per exam, of the draws that the attack sees.
+        deployed: the stochastic system, where the goal or the model asks for draws; else None.
+        draws: behind each answer, where there is ``deployed``.
+    """
+
+    model: nn.Module = field(repr=False)
+    clean: Float[Tensor, "exam 6 height width"] = field(repr=False)
+    case: Case
+    seeds: tuple[int, ...]
+    deployed: Deployed | None = None
+    draws: int = EOT_DRAWS
+
+    @property
+    def present(self) -> Bool[Tensor, "exam 2"]:
+        """Which eyes there are."""
+        return self.case.present
+
+    @property
+    def size(self) -> Float[Tensor, "exam 2"]:
+        """How far each eye may be changed: not at all where it is absent or not named."""
+        allowed = self.case.named & self.case.present
+        return torch.where(allowed, self.case.threat.size, 0.0).to(self.clean)
+
+    def __call__(self, x: Float[Tensor, "exam 6 height width"]) -> Float[Tensor, "exam 2 grade"]:
+        """Return the logits of the model as it answers without draws."""
+        return bind_present(self.model, self.present)(x)
+
+    def of(self, rows: Int64[Tensor, " row"]) -> Target:
+        """Return the same for some of the exams, e.g. those that still hold."""
+        seeds = tuple(self.seeds[row] for row in rows.tolist())
+        return replace(self, clean=self.clean[rows], case=self.case.of(rows), seeds=seeds)
+
+    def answers(self, x: Float[Tensor, "exam 6 height width"]) -> Answers:
+        """Return what the goal is a function of: logits, or pooled draws and their score."""
+        if self.deployed is None:
+            return Answers(self(x))
+        return pooled_answers(self.deployed, x, self.present, self.seeds, self.draws)
+
+    def margin(self, x: Float[Tensor, "exam 6 height width"], *, soft: bool = False) -> Float[Tensor, " exam"]:
+        """Return how far past the goal each exam is; ``soft``: its smooth form, to be raised along its gradient."""
+        return GOALS[self.case.threat.goal](self.answers(x), self.case, soft)
+
+
+def pooled_answers(deployed: Deployed, x: Tensor, present: Tensor, seeds: Sequence[int], draws: int) -> Answers:
+    """Return the pooled draws as logits, and the score; an absent eye is surely healthy and surely certain."""
+    drawn = deployed.draws(x, present, seeds, draws)
+    healthy = torch.zeros_like(drawn)
+    healthy[..., 0] = 1.0
+    drawn = torch.where(present[None, :, :, None], drawn, healthy)
+    smallest = torch.finfo(drawn.dtype).tiny
+    return Answers(deployed.pool(drawn).clamp(min=smallest).log(), deployed.score(drawn))
+
+
+def aim_at(
+    model: nn.Module,
+    x: Float[Tensor, "exam 6 height width"],
+    present: Bool[Tensor, "exam 2"],
+    y: Int64[Tensor, "exam 2"],
+    threat: ThreatModel,
+    seeds: Sequence[int],
+    *,
+    threshold: float,
+    deployed: Deployed | None = None,
+    draws: int = EOT_DRAWS,
+) -> Target:
+    """Return the target of a threat on some exams.
+
+    Args:
+        model: ``(x, present) -> logits``.
+        x: in [0, 1].
+        present: which eyes there are.
+        y: true grades, −1 where there is none.
+        threat: ``eyes`` is OD, OS or both here.
+        seeds: one per exam, of the draws that the attack sees.
+        threshold: P(referable) from which an exam is called referable.
+        deployed: where given, the goal is judged on its draws and not on the model's answer without them.
+        draws: behind each answer of ``deployed``.
+
+    Raises:
+        WorkbenchError: a goal about the referral, and no rule or no cut-off; a goal that no attack here reaches.
+    """
+    if threat.goal not in GOALS:
+        raise WorkbenchError(f"no attack reaches the goal {threat.goal!r} yet", f"choose one of {', '.join(GOALS)}")
+    if threat.goal in OF_THE_REFERRAL and (deployed is None or deployed.cutoff is None):
+        raise WorkbenchError(
+            f"the goal {threat.goal!r} is about who is referred, but no cut-off is known",
+            "run it in an audit: the cut-off is fixed on its clean exams",
+        )
+    named = torch.tensor([threat.eyes in ("both", eye) for eye in ("OD", "OS")], device=x.device).expand_as(present)
+    with torch.no_grad():
+        clean = bind_present(model, present)(x)
+        if deployed is not None:
+            clean = pooled_answers(deployed, x, present, seeds, draws).logits
+    case = case_of(threat, clean, present, named, y, threshold, deployed)
+    return Target(model, x, case, tuple(seeds), deployed, draws)
