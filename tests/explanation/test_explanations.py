@@ -14,8 +14,11 @@ from workbench.explanation.targets import ReferableTarget
 from workbench.models.paired import PairedEyeNet
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.model_card import Architecture
+from workbench.schema.specs import MapPolicySpec
 
 SIDE = 64
+OPEN = MapPolicySpec(max_completeness_gap=None, max_outside_change=None, max_outside_share=None)
+EXACT = MapPolicySpec(max_completeness_gap=1e-9)
 PRESENT = torch.tensor([[True, True], [True, False], [True, True]])
 
 
@@ -184,8 +187,8 @@ def test_the_model_is_left_as_it_was(method: str, exams: Tensor) -> None:
 
 
 def test_fellow_share_follows_the_fusion(exams: Tensor) -> None:
-    late = explain(paired("late"), exams, PRESENT, method="integrated_gradients", eye=0, steps=4, max_gap=99.0)
-    single = explain(paired("single"), exams, PRESENT, method="integrated_gradients", eye=0, steps=4, max_gap=99.0)
+    late = explain(paired("late"), exams, PRESENT, method="integrated_gradients", eye=0, steps=4, policy=OPEN)
+    single = explain(paired("single"), exams, PRESENT, method="integrated_gradients", eye=0, steps=4, policy=OPEN)
     assert late.fellow_share is not None
     assert single.fellow_share is not None
     assert late.fellow_share[[0, 2]].min() > 0.02
@@ -199,7 +202,7 @@ def test_maps_that_must_not_be_shown_are_withheld(exams: Tensor) -> None:
     result = explain(paired("late"), exams, PRESENT, method="grad_cam", eye=1)
     assert result.withheld[1] == "no photograph of OS"
     assert not result.maps[1].any()
-    rough = explain(Smooth(), exams, PRESENT, method="integrated_gradients", eye=0, steps=1, max_gap=1e-9)
+    rough = explain(Smooth(), exams, PRESENT, method="integrated_gradients", eye=0, steps=1, policy=EXACT)
     assert all(reason is not None and "completeness gap" in reason for reason in rough.withheld)
     assert not rough.maps.any()
     poisoned = Smooth()

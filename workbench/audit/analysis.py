@@ -16,6 +16,7 @@ from workbench.audit.figures.figure import Answered
 from workbench.audit.figures.rows import figures
 from workbench.audit.intake import RunIntake, intake_of
 from workbench.audit.layout import AnalysisSummary, MeasurementSpec
+from workbench.audit.map_gate import map_rows, methods_withheld, with_withheld_rates
 from workbench.audit.plan import Unit, units_of
 from workbench.audit.predictions_lacks import settle
 from workbench.audit.results import CHECKED, Run, checks_of_part, draws_of_rows, open_run
@@ -58,8 +59,11 @@ def analyse(folder: Path, *, resamples: int = 1000) -> Run:
         rows.append(figures(run.manifest, answered, clean, resamples=resamples))
         tables.append(answered.decisions)
         answers.append(answered.eyes)
+    of_maps = map_rows(run, resamples=resamples)
+    refused = methods_withheld(of_maps, run.manifest.policy.maps)
+    rows += [table for table in (of_maps, with_withheld_rates(run, refused, resamples=resamples)) if len(table)]
     _write(folder, pd.concat(rows), pd.concat(tables), pd.concat(answers))
-    _write_summary(run, cutoff, resamples)
+    _write_summary(run, cutoff, resamples, refused)
     return open_run(folder)
 
 
@@ -161,7 +165,7 @@ def _write(folder: Path, rows: pd.DataFrame, tables: pd.DataFrame, answers: pd.D
     layout.write_table(layout.analysis_path(folder, "rows"), rows, layout.ROWS_SCHEMA)
 
 
-def _write_summary(run: Run, cutoff: float | None, resamples: int) -> None:
+def _write_summary(run: Run, cutoff: float | None, resamples: int, refused: dict[str, str]) -> None:
     counts = {"done": 0, "failed": 0, "skipped": 0}
     for measurement in run.manifest.measurements:
         for _, part in _parts(run, measurement):
@@ -170,6 +174,10 @@ def _write_summary(run: Run, cutoff: float | None, resamples: int) -> None:
     finite = cutoff is not None and bool(np.isfinite(cutoff))
     reason = None if finite else "no exam is left to rank: every one is incomplete, or the budget is already spent"
     summary = AnalysisSummary(
-        score_cutoff=cutoff if finite else None, score_cutoff_reason=reason, resamples=resamples, **counts
+        score_cutoff=cutoff if finite else None,
+        score_cutoff_reason=reason,
+        resamples=resamples,
+        maps_withheld=refused,
+        **counts,
     )
     write_json(layout.summary_path(run.folder), summary.model_dump())

@@ -16,6 +16,9 @@ from workbench.schema.threat import Aim, Eyes
 SAMPLE = 64
 """Exams for what is slow: attacks and maps. The same ones for each."""
 
+TRUST_SAMPLE = 8
+"""Exams on which each explanation method is checked: a method is judged, not a case."""
+
 
 class AuditData(Config):
     """Which exams are audited."""
@@ -68,6 +71,17 @@ class ExplanationPlan(Config):
 
     methods: tuple[str, ...] = ("integrated_gradients", "grad_cam")
     exams: int | None = Field(default=SAMPLE, ge=1, description="a sample drawn by hash; null: every exam")
+    trust_exams: int = Field(
+        default=TRUST_SAMPLE, ge=0, description="exams on which each method is checked (some 30 maps per eye); 0: none"
+    )
+    influence_exams: int = Field(
+        default=SAMPLE,
+        ge=0,
+        description="exams on which what else answers were read from is measured; 0: none",
+    )
+    unlearned: Path | None = Field(
+        default=None, description="a model trained on permuted labels: no map may look like its maps; null: not checked"
+    )
 
 
 EPSILONS = (0.5, 1.0, 2.0)
@@ -152,4 +166,5 @@ class AuditConfig(Config):
                 del values[name]
         for path in ("manifest", "cache"):
             del values["data"][path]
+        del values["explanations"]["unlearned"]
         return values

@@ -24,6 +24,7 @@ CLEAN: Final = "clean"
 """The measurement without a stress; the cut-off is fixed on it."""
 PHOTOGRAPHS: Final = "photographs"
 INTAKE: Final = "intake"
+INFLUENCE: Final = "influence"
 
 Status = Literal["done", "failed", "skipped"]
 
@@ -104,14 +105,50 @@ MAPS_SCHEMA: Final = pa.schema(
         ("withheld", pa.string()),
         ("completeness_gap", pa.float64()),
         ("fellow_share", pa.float64()),
+        ("outside_share", pa.float64()),  # of the map's strength, outside the disc
+        ("outside_change", pa.float64()),  # of P(referable), when what is outside the discs is made black
     ]
 )
+INFLUENCES: Final = ("blank", "healthy", "mean", "exchanged", "outside")
+"""What is done to an exam to see what else an eye's answer was read from; see `audit.influence`."""
+INFLUENCE_SCHEMA: Final = pa.schema(
+    [
+        *_ROW_OF_A_PART,
+        ("p", pa.float64()),  # P(referable) of the eye, mean over draws
+        *[(f"p_{name}", pa.float64()) for name in INFLUENCES],
+        ("rise_low", pa.float64()),  # of p - p_healthy, over healthy fellows and draws
+        ("rise_high", pa.float64()),
+        ("donors", pa.int64()),
+    ]
+)
+"""A null `p_…` could not be had (no fellow eye, no healthy eye of another patient)."""
+TRUST_CHECKS: Final = (
+    "randomised_likeness",
+    "randomised_structure",
+    "independent_likeness",
+    "deletion_gain",
+    "insertion_gain",
+    "road_gain",
+    "infidelity",
+    "max_sensitivity",
+    "repeatability",
+    "rephotograph_likeness",
+    "corruption_likeness",
+    "attack_likeness",
+    "attack_moved",
+    "unlearned_likeness",
+    "border_share",
+)
+MAP_TRUST_SCHEMA: Final = pa.schema([*_ROW_OF_A_PART, *[(name, pa.float64()) for name in TRUST_CHECKS]])
+"""What a method's map of one eye shows under each check; null where it says nothing there."""
 PHOTOGRAPHS_SCHEMA: Final = pa.schema([*_ROW_OF_A_PART, ("jpeg", pa.binary())])
 PART_SCHEMAS: Final = {
     "draws": DRAWS_SCHEMA,
     "maps": MAPS_SCHEMA,
     "photographs": PHOTOGRAPHS_SCHEMA,
     "intake": INTAKE_SCHEMA,
+    "influence": INFLUENCE_SCHEMA,
+    "map_trust": MAP_TRUST_SCHEMA,
 }
 
 ROWS_SCHEMA: Final = pa.schema(
@@ -242,6 +279,28 @@ ROW_NAMES: Final[dict[str, str]] = {
     "referable_eye_called": "eyes of grade 2-4 called referable, by the fellow's state; clean",
     "healthy_eye_called_rise": "healthy eyes called beside a referable fellow minus beside a healthy one; clean",
     "referable_eye_called_rise": "referable eyes called beside a referable fellow minus beside a healthy one; clean",
+    "influence_change": "mean |change| of an eye's P(referable) when what is beside it is changed as `of` says",
+    "influence_rise": "P(referable) of an eye minus that after the change `of`, mean; above 0: it was raised",
+    "influence_flipped_share": "eyes whose call changes with the change `of`",
+    "influence_called_by": "eyes called referable that are not after the change `of`",
+    "map_withheld_rate": "eyes whose map by the method `of` is withheld; subgroup: the reason",
+    "map_fellow_share": "share of a map's strength that lies on the fellow eye; `of` a method",
+    "map_outside_share": "share of a map's strength outside the disc; `of` a method",
+    "map_randomised_likeness": "rank correlation with the map of the network with random weights; `of` a method",
+    "map_randomised_structure": "structural similarity with the map of the network with random weights; `of` a method",
+    "map_independent_likeness": "rank correlation with the map when one group of layers is random, mean; `of` a method",
+    "map_deletion_gain": "answer lost by deleting in the map's order minus in random order, 0: chance; `of` a method",
+    "map_insertion_gain": "answer won by inserting in the map's order minus in random order, 0: chance; `of` a method",
+    "map_road_gain": "as deletion, what goes filled in from around it (ROAD); `of` a method",
+    "map_infidelity": "share of the answer's response to noise that the map does not foretell; `of` a method",
+    "map_max_sensitivity": "largest relative change of the map under a camera's noise; `of` a method",
+    "map_repeatability": "rank correlation with the map of the same photograph with a camera's noise; `of` a method",
+    "map_rephotograph_likeness": "rank correlation with the map of a second, simulated photograph; `of` a method",
+    "map_corruption_likeness": "rank correlation with the map under JPEG at severity 3; `of` a method",
+    "map_attack_likeness": "rank correlation with the map after an attack on it, the answer kept; `of` a method",
+    "map_attack_moved": "share of a map's strongest tenth that an attack moves away, the answer kept; `of` a method",
+    "map_unlearned_likeness": "rank correlation with the map of a network trained on permuted labels; `of` a method",
+    "map_border_share": "share of a map's strength on the rim of the disc; `of` a method",
 }
 """Every `name` of a row and what it says. The first three are the headline, given for every measurement."""
 
@@ -250,7 +309,7 @@ class MeasurementSpec(Config):
     """One thing that is measured on the exams, or on a stated sample of them."""
 
     id: str
-    kind: Literal["draws", "maps", "photographs", "intake"]
+    kind: Literal["draws", "maps", "photographs", "intake", "influence", "map_trust"]
     stress: StressSpec | None = None
     method: str | None = None
     exams: int | None = None
@@ -307,6 +366,8 @@ class RunManifest(Config):
     """Of the model's reference.safetensors, by which unlikeness was measured; None: not measured."""
     laterality_sha256: str | None = None
     """Of the model's intake.safetensors; None: not checked."""
+    unlearned_sha256: str | None = None
+    """Of the model trained on permuted labels with whose maps each method's were compared; None: not compared."""
     members: tuple[Member, ...] = ()
     """The other models of an ensemble, or the checkpoints, in the order of their draws."""
     plan_hash: str
@@ -349,6 +410,8 @@ class AnalysisSummary(BaseModel):
     done: int
     failed: int
     skipped: int
+    maps_withheld: dict[str, str] = {}
+    """Methods no map of which may be shown, and why: a check that the policy asks for failed on the run's sample."""
 
 
 def manifest_path(folder: Path) -> Path:

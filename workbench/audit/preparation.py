@@ -21,7 +21,7 @@ from workbench.audit.config import AuditConfig
 from workbench.audit.drawing import settled_drawing
 from workbench.audit.intake import needs_reference
 from workbench.audit.layout import Environment, MeasurementSpec, RunManifest
-from workbench.audit.results import maps_id
+from workbench.audit.results import maps_id, trust_id
 from workbench.audit.units import Bench
 from workbench.data.exams import Exams, open_exams
 from workbench.explanation.registry import EXPLANATIONS
@@ -66,6 +66,8 @@ def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
         engine,
         None if reference is None else UnlikenessMeter(model, reference, card.preprocess.size),
         read_laterality(config.model),
+        config.policy.maps,
+        None if config.explanations.unlearned is None else load_model(config.explanations.unlearned)[0],
     )
     return bench, card, manifest
 
@@ -85,8 +87,24 @@ def measurements_of(config: AuditConfig, *, intake: bool = False) -> tuple[Measu
         if method not in EXPLANATIONS:
             raise WorkbenchError(f"unknown explanation {method!r}", f"it must be one of {', '.join(EXPLANATIONS)}")
         planned.append(MeasurementSpec(id=maps_id(method), kind="maps", method=method, exams=config.explanations.exams))
+    planned += _trust_measurements(config)
     planned.append(MeasurementSpec(id=layout.PHOTOGRAPHS, kind="photographs"))
     return (*planned, *([MeasurementSpec(id=layout.INTAKE, kind="intake")] if intake else []))
+
+
+def _trust_measurements(config: AuditConfig) -> list[MeasurementSpec]:
+    """Return what is measured so that a map, and the answer that it explains, may be trusted."""
+    plan = config.explanations
+    planned = []
+    if plan.methods and plan.influence_exams:
+        planned.append(MeasurementSpec(id=layout.INFLUENCE, kind="influence", exams=plan.influence_exams))
+    if plan.trust_exams:
+        exams = plan.trust_exams if plan.exams is None else min(plan.trust_exams, plan.exams)
+        planned += [
+            MeasurementSpec(id=trust_id(method), kind="map_trust", method=method, exams=exams)
+            for method in plan.methods
+        ]
+    return planned
 
 
 def _measurements(config: AuditConfig, bench: Bench) -> tuple[MeasurementSpec, ...]:
@@ -158,6 +176,8 @@ def describe(
         values["reference_sha256"] = card.provenance.reference_sha256
     if bench.laterality is not None:
         values["laterality_sha256"] = card.provenance.laterality_sha256
+    if config.explanations.unlearned is not None:
+        values["unlearned_sha256"] = model_hash(config.explanations.unlearned)
     plan_hash = canonical_hash(values)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return RunManifest.model_validate({**values, "run_id": plan_hash[:12], "created": created, "plan_hash": plan_hash})

@@ -130,10 +130,11 @@ class Run:
         row = self._eye_row(maps_id(method), exam_id, eye)
         if row is None or row["status"] == "skipped":
             return None
-        withheld = row["reason"] if row["status"] == "failed" else row["withheld"]
+        refused = self.summary.maps_withheld.get(method)
+        withheld = row["reason"] if row["status"] == "failed" else row["withheld"] or refused
         return HeatMap(
             method=method,
-            values=layout.unpack_map(row),
+            values=layout.unpack_map(row) if withheld is None else None,
             withheld=withheld,
             fellow_share=_number(row["fellow_share"]),
             completeness_gap=_number(row["completeness_gap"]),
@@ -193,6 +194,11 @@ class Run:
 _CHECKS = ("within_budget", "in_box", "flipped", "survives_8bit", "success", "already")
 CHECKED = ("exam_id", "eye", "status", "linf", *_CHECKS, "notes")
 """What `checks_of_part` reads of a part."""
+
+
+def trust_id(method: str) -> str:
+    """Return the measurement that holds a method's checks."""
+    return f"trust.{method}"
 
 
 def maps_id(method: str) -> str:

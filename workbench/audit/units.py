@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -12,13 +12,16 @@ import simplejpeg
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from workbench.audit.influence import influence_rows
 from workbench.audit.layout import PART_SCHEMAS, MeasurementSpec, Member, pack_map, part_path, write_table
+from workbench.audit.map_trust import MapExaminer
 from workbench.audit.plan import Unit
 from workbench.data.exams import Exams
 from workbench.explanation.checks import ExplanationResult, explain
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 from workbench.schema.seeds import seed_for
+from workbench.schema.specs import MapPolicySpec
 from workbench.stress.apply import StressResult, apply_stress
 from workbench.uncertainty.laterality_check import Laterality, pairs_of, verdicts
 from workbench.uncertainty.makers import DrawMaker
@@ -45,6 +48,8 @@ class Bench:
         engine: of what runs once per exam.
         unlike: measures how unlike the training photographs an eye is, where the model has a reference.
         laterality: tells photographs that look like the other eye, where the model has it.
+        maps: what a map must pass before it is kept.
+        unlearned: a model trained on permuted labels, with whose maps each method's are compared.
     """
 
     model: nn.Module
@@ -58,6 +63,8 @@ class Bench:
     engine: Literal["eager", "openvino"] = "eager"
     unlike: UnlikenessMeter | None = None
     laterality: Laterality | None = None
+    maps: MapPolicySpec = field(default_factory=lambda: MapPolicySpec.model_validate({}))
+    unlearned: nn.Module | None = None
 
     def photographed(self, index: int) -> tuple[bool, bool]:
         """Return which eyes of an exam can be measured."""
@@ -163,7 +170,7 @@ def _maps(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) ->
     for eye in eyes:
         seen = batch.present[:, eye]
         if seen.any():
-            result = explain(bench.model, batch.x[seen], batch.present[seen], method=method, eye=eye)
+            result = explain(bench.model, batch.x[seen], batch.present[seen], method=method, eye=eye, policy=bench.maps)
             for place, index in enumerate(_chosen(indices, seen)):
                 rows[index, eye] = _map_row(result, place)
     return rows
@@ -179,6 +186,8 @@ def _map_row(result: ExplanationResult, place: int) -> Row:
         "withheld": withheld,
         "completeness_gap": _number(result.completeness_gap, place),
         "fellow_share": _number(result.fellow_share, place) if withheld is None else None,
+        "outside_share": _number(result.outside_share, place),
+        "outside_change": _number(result.outside_change, place),
     }
     if withheld is None:
         row |= pack_map(result.own_eye[place].detach().cpu().numpy().astype(np.float32))
@@ -217,11 +226,40 @@ def _photographs(bench: Bench, _: MeasurementSpec, indices: Sequence[int]) -> di
     return rows
 
 
+def _influence(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
+    ids = [bench.exams.exam_ids[index] for index in indices]
+    seeds = [seed_for(bench.seed, exam_id, measurement.id) for exam_id in ids]
+
+    def drawn(x: Tensor, present: Tensor) -> Tensor:
+        return bench.predictor.draws(x, present, draws=bench.draws, seeds=seeds)
+
+    architecture = getattr(bench.model, "architecture", None)
+    mirrored = bool(getattr(architecture, "mirror_os", False))
+    return influence_rows(drawn, bench.exams, indices, seed=bench.seed, mirrored=mirrored)
+
+
+def _map_trust(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
+    batch = bench.exams.batch(indices)
+    examiner = MapExaminer(bench.model, measurement.method or "", bench.threshold, bench.seed, bench.unlearned)
+    rows: dict[tuple[int, int], Row] = {}
+    eyes: tuple[Literal[0, 1], Literal[0, 1]] = (0, 1)
+    for eye in eyes:
+        seen = batch.present[:, eye]
+        if seen.any():
+            chosen = _chosen(indices, seen)
+            seeds = [seed_for(bench.seed, bench.exams.exam_ids[index], measurement.id) for index in chosen]
+            found = examiner.rows(batch.x[seen], batch.present[seen], eye, seeds)
+            rows |= {(index, eye): row for index, row in zip(chosen, found, strict=True)}
+    return rows
+
+
 Measure = Callable[[Bench, MeasurementSpec, Sequence[int]], dict[tuple[int, int], Row]]
 MEASURES: Final[dict[str, Measure]] = {
     "draws": _draws,
     "maps": _maps,
     "photographs": _photographs,
     "intake": _intake,
+    "influence": _influence,
+    "map_trust": _map_trust,
 }
 """What is done for each kind of measurement."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -13,12 +14,15 @@ from torch import Tensor, nn
 from workbench.explanation.integrated_gradients import blurred_baseline
 from workbench.explanation.registry import EXPLANATIONS
 from workbench.explanation.targets import ReferableTarget
+from workbench.explanation.trust.influence import eye_only
+from workbench.explanation.trust.likeness import outside_share
 from workbench.models.modes import measuring
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
+from workbench.schema.specs import MapPolicySpec
 
-MAX_GAP: Final = 0.1
-"""A map whose sum misses the change that it explains by a larger share is withheld."""
+STRICT: Final = MapPolicySpec.model_validate({})
+"""What a map must pass where nothing else is said."""
 
 STEPS: Final = (8, 24, 72)
 """Points on the path: more are taken only for the exams whose gap is above the limit with fewer."""
@@ -39,6 +43,9 @@ class ExplanationResult:
         fellow_share: share of the absolute attribution that lies on the *other* eye; None where the method cannot tell
             the eyes apart (Grad-CAM with early fusion).
         withheld: per exam, why its map must not be shown, or None.
+        outside_share: share of the explained eye's map that lies outside its disc.
+        outside_change: |change of P(referable)| when all that lies outside the discs is made black: what was read from
+            there is no eye, and a map from a blurred baseline cannot show it.
     """
 
     method: str
@@ -47,11 +54,13 @@ class ExplanationResult:
     completeness_gap: Float[Tensor, " exam"] | None
     fellow_share: Float[Tensor, " exam"] | None
     withheld: tuple[str | None, ...]
+    outside_share: Float[Tensor, " exam"]
+    outside_change: Float[Tensor, " exam"]
 
     @property
     def own_eye(self) -> Float[Tensor, "exam height width"]:
         """The explained eye's map: the sum over its three channels."""
-        return self.maps[:, 3 * self.eye : 3 * self.eye + 3].sum(dim=1)
+        return _own(self.maps, self.eye)
 
 
 def explain(
@@ -61,7 +70,7 @@ def explain(
     *,
     method: str,
     eye: Literal[0, 1],
-    max_gap: float = MAX_GAP,
+    policy: MapPolicySpec = STRICT,
     **options: Any,
 ) -> ExplanationResult:
     """Explain P(referable) of one eye of every exam, and withhold the maps that fail a check.
@@ -72,7 +81,7 @@ def explain(
         present: which eyes were photographed.
         method: a key of `EXPLANATIONS`.
         eye: 0 for OD, 1 for OS.
-        max_gap: largest completeness gap that is let through.
+        policy: what each map must pass; a null threshold lets everything through.
         options: keyword arguments of the method. Without ``steps``, integrated gradients take as many of `STEPS` as
             each exam needs.
 
@@ -82,12 +91,30 @@ def explain(
     if method not in EXPLANATIONS:
         near = difflib.get_close_matches(method, list(EXPLANATIONS), n=1, cutoff=0.0)[0]
         raise WorkbenchError(f"unknown explanation {method!r}", f"did you mean {near!r}?")
-    maps, gap = _maps(model, x, present, ReferableTarget(eye), method, max_gap, options)
-    withheld = tuple(_reason(maps[exam], bool(present[exam, eye]), eye, gap, exam, max_gap) for exam in range(len(x)))
+    target = ReferableTarget(eye)
+    max_gap = math.inf if policy.max_completeness_gap is None else policy.max_completeness_gap
+    maps, gap = _maps(model, x, present, target, method, max_gap, options)
+    measured = {
+        "completeness gap": (gap, policy.max_completeness_gap),
+        "share of the map outside the disc": (outside_share(_own(maps, eye)), policy.max_outside_share),
+        "change of P(referable) without what lies outside the disc": (
+            outside_change(model, x, present, target),
+            policy.max_outside_change,
+        ),
+    }
+    withheld = tuple(_reason(maps[exam], bool(present[exam, eye]), eye, measured, exam) for exam in range(len(x)))
     shown = torch.tensor([reason is None for reason in withheld], device=maps.device)[:, None, None, None]
     maps = torch.where(shown, maps, torch.zeros_like(maps))
     separable = method != "grad_cam" or not model.sees_both_eyes
-    return ExplanationResult(method, eye, maps, gap, fellow_share(maps, eye) if separable else None, withheld)
+    _, outside, change = (values for values, _ in measured.values())
+    assert outside is not None
+    assert change is not None
+    share = fellow_share(maps, eye) if separable else None
+    return ExplanationResult(method, eye, maps, gap, share, withheld, outside, change)
+
+
+def _own(maps: Float[Tensor, "exam 6 height width"], eye: Literal[0, 1]) -> Float[Tensor, "exam height width"]:
+    return maps[:, 3 * eye : 3 * eye + 3].sum(dim=1)
 
 
 def _maps(
@@ -127,6 +154,17 @@ def completeness_gap(
     return (maps.flatten(1).sum(dim=1) - change).abs() / change.abs().clamp(min=LEAST_CHANGE)
 
 
+def outside_change(
+    model: nn.Module,
+    x: Float[Tensor, "exam 6 height width"],
+    present: Bool[Tensor, "exam 2"],
+    target: ReferableTarget,
+) -> Float[Tensor, " exam"]:
+    """Return |change of the target| when all that lies outside the two discs is made black."""
+    with measuring(model), torch.no_grad():
+        return (target(model(x, present)) - target(model(eye_only(x), present))).abs()
+
+
 def fellow_share(maps: Float[Tensor, "exam 6 height width"], eye: Literal[0, 1]) -> Float[Tensor, " exam"]:
     """Return the share of the absolute attribution on the other eye; 0 for a map that is zero everywhere."""
     mass = maps.abs().reshape(len(maps), 2, -1).sum(dim=2)
@@ -137,16 +175,16 @@ def _reason(
     heat: Float[Tensor, "6 height width"],
     seen: bool,
     eye: Literal[0, 1],
-    gap: Float[Tensor, " exam"] | None,
+    measured: dict[str, tuple[Float[Tensor, " exam"] | None, float | None]],
     exam: int,
-    max_gap: float,
 ) -> str | None:
     if not seen:
         return f"no photograph of {EYES[eye]}"
     if not torch.isfinite(heat).all():
         return "the map holds NaN or infinity"
-    if gap is not None and not gap[exam] <= max_gap:
-        return f"completeness gap {float(gap[exam]):.2f} above {max_gap:g}"
+    for words, (values, limit) in measured.items():
+        if values is not None and limit is not None and not values[exam] <= limit:
+            return f"{words} {float(values[exam]):.2f} above {limit:g}"
     if not heat.any():
         return "the map is zero everywhere: nothing speaks for referable disease"
     return None

@@ -34,8 +34,10 @@ def _summary(run: Run, method: str) -> MethodSummary:
     units = units_of(run.manifest, run.exam_ids, run.manifest.measurement(maps_id(method)))
     parts = [run.part(maps_id(method), unit.chunk).drop(columns="values") for unit in units]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["status", "withheld", "reason"])
-    table = table[table["status"] != "skipped"]
+    table = table[table["status"] != "skipped"].copy()
+    refused = run.summary.maps_withheld.get(method)
     failed = table["status"] == "failed"
+    table["withheld"] = table["withheld"].where(table["withheld"].notna() | failed, refused)
     shown = table[~failed & table["withheld"].isna()]
     return MethodSummary(
         method=METHOD_WORDS.get(method, method.replace("_", " ")),

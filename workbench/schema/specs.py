@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import Field, model_serializer
+from pydantic import Field, model_serializer, model_validator
 
-from workbench.schema.config import Config
+from workbench.schema.config import Config, load_config
 from workbench.schema.threat import Aim, Eyes, ThreatModel
 
 
@@ -71,6 +72,30 @@ class ViewSpec(Config):
 UNLIKE_SCORES: Final = ("appearance", "mahalanobis", "nearest_neighbours", "energy")
 """How unlike the training photographs an eye is: each needs what was kept of them (`reference.safetensors`)."""
 
+
+class MapPolicySpec(Config):
+    """What a map must pass before it is shown; a check whose threshold is null withholds nothing.
+
+    The first three are judged on every map. The others are judged on a method, over the run's sample for such checks
+    (`explanations.trust_exams`): a method that fails one shows no map of any exam.
+    """
+
+    max_completeness_gap: float | None = Field(0.1, ge=0, description="of the change that the map must add up to")
+    max_outside_change: float | None = Field(
+        0.1, ge=0, le=1, description="change of P(referable) when all that lies outside the discs is made black"
+    )
+    max_outside_share: float | None = Field(0.5, ge=0, le=1, description="share of the map's strength outside the disc")
+    max_randomised_likeness: float | None = Field(
+        0.7, ge=0, le=1, description="mean rank correlation with the map of the same network with random weights"
+    )
+    min_deletion_gain: float | None = Field(
+        0.0, description="gain of deletion over random rankings; the interval's lower end must lie above"
+    )
+    min_repeatability: float | None = Field(
+        0.5, ge=0, le=1, description="mean rank correlation with the map of the same photograph with a camera's noise"
+    )
+
+
 FIRST_POLICY: Final = ("referral_budget", "referral_score", "pooling", "referable_threshold", "refer_incomplete")
 """What every policy has stated since the first version; of what came later, only what is not the default."""
 
@@ -115,6 +140,17 @@ class PolicySpec(Config):
     conformal: Literal["ordinal", "class_conditional"] = Field(
         "ordinal", description="the coverage holds over all eyes, or for each true grade by itself"
     )
+    maps: MapPolicySpec = Field(
+        MapPolicySpec.model_validate({}), description="what a map must pass, else it is withheld with the reason"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_maps(cls, values: Any) -> Any:
+        """Read ``maps`` from the file that it names."""
+        if isinstance(values, dict) and isinstance(values.get("maps"), str):
+            return {**values, "maps": load_config(MapPolicySpec, Path(values["maps"]))}
+        return values
 
     @model_serializer(mode="wrap", when_used="json")
     def _as_first_written(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:

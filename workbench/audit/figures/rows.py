@@ -45,7 +45,7 @@ def figures(run: RunManifest, answered: Answered, clean: Answered, *, resamples:
         wanted += [*photographs(answered), *two_eye_figures(answered, threshold)]
     else:
         wanted += [*changes(answered, clean), *checked(answered)]
-    rows = [_row(run, answered.measurement, _possible(run, figure), resamples) for figure in wanted]
+    rows = [row_of(run, answered.measurement, _possible(run, figure), resamples) for figure in wanted]
     return pd.DataFrame(rows, columns=ROWS_SCHEMA.names)
 
 
@@ -63,7 +63,8 @@ def figure_seed(run: RunManifest, measurement: MeasurementSpec, figure: Figure |
     return seed_for(run.seed, *parts)
 
 
-def _row(run: RunManifest, measurement: MeasurementSpec, figure: Figure | Found, resamples: int) -> dict[str, Any]:
+def row_of(run: RunManifest, measurement: MeasurementSpec, figure: Figure | Found, resamples: int) -> dict[str, Any]:
+    """Return the row of one figure, with its interval or why there is none."""
     seed = figure_seed(run, measurement, figure)
     found = bootstrap.Interval(np.nan, np.nan, np.nan, 0, 0)
     if isinstance(figure, Found):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
@@ -70,3 +72,42 @@ def infidelity(
     left = ((scale * predicted - actual) ** 2).sum(dim=0)
     whole = (actual**2).sum(dim=0)
     return torch.where(whole > 0, left / whole.clamp(min=1e-300), float("nan")).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Rephotograph:
+    """A second photograph of the same eyes: held a little otherwise, a little brighter or darker; per exam.
+
+    Attributes:
+        x: the exams on it; black where the first did not reach.
+        affine: where each of its pixels lay on the first, as `torch.nn.functional.affine_grid` takes it.
+    """
+
+    x: Float[Tensor, "exam 6 height width"]
+    affine: Float[Tensor, "exam 2 3"]
+
+    def lay_back(self, heat: Float[Tensor, "exam height width"]) -> Float[Tensor, "exam height width"]:
+        """Return a map of the second photograph as it lies on the first."""
+        square = torch.zeros((len(heat), 3, 3), dtype=torch.float64)
+        square[:, :2], square[:, 2, 2] = self.affine.double(), 1.0
+        return _warped(heat[:, None], torch.linalg.inv(square)[:, :2].to(heat))[:, 0]
+
+
+DEGREES: Final = 3.0
+SHIFT: Final = 0.02
+LIGHT: Final = 0.05
+
+
+def rephotographed(x: Float[Tensor, "exam 6 height width"], seeds: Sequence[int]) -> Rephotograph:
+    """Return a second, simulated photograph: turned by up to 3°, shifted by up to 2 % of the side, 5 % in light."""
+    drawn = torch.stack([torch.rand(4, generator=torch.Generator().manual_seed(seed)) for seed in seeds]) * 2 - 1
+    angle, (right, down) = torch.deg2rad(DEGREES * drawn[:, 0]), 2 * SHIFT * drawn[:, 1:3].T
+    rows = [torch.stack([angle.cos(), -angle.sin(), right], 1), torch.stack([angle.sin(), angle.cos(), down], 1)]
+    affine = torch.stack(rows, dim=1).to(x)
+    light = (1 + LIGHT * drawn[:, 3]).to(x)[:, None, None, None]
+    return Rephotograph((_warped(x, affine) * light).clamp(0, 1), affine)
+
+
+def _warped(images: Tensor, affine: Float[Tensor, "exam 2 3"]) -> Tensor:
+    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
