@@ -84,7 +84,8 @@ def small_config(manifest: Path, model: Path, *overrides: str) -> AuditConfig:
     """Return an audit of that model on that cohort: clean, FGSM on four exams, noise, both kinds of maps."""
     fixed = ["draws=4", "batch_size=4", "workers=1", "precision=fp32", f"stresses={STRESSES}"]
     paths = [f"model={model}", f"data.manifest={manifest}"]
-    return load_config(AuditConfig, None, [*paths, *fixed, "explanations.exams=2", *overrides])
+    few = ["explanations.exams=2", "explanations.trust_exams=0"]
+    return load_config(AuditConfig, None, [*paths, *fixed, *few, *overrides])
 
 
 def stored_bytes(folder: Path) -> dict[str, bytes]:

@@ -26,7 +26,7 @@ def test_done_failed_and_skipped_are_the_plan(small: Small) -> None:
     assert eyes.loc[("e1", "OS"), "status"] == "missing"
     assert eyes.loc[("e2", "OD"), "status"] == "ungradable"
     planned = {"clean": 6, "fgsm@2": 4, "noise@3": 6, "maps.integrated_gradients": 2, "maps.grad_cam": 2}
-    planned |= {"photographs": 6, "influence": 6, "trust.integrated_gradients": 2, "trust.grad_cam": 2}
+    planned |= {"photographs": 6, "influence": 6}
     for measurement in run.manifest.measurements:
         parts = [run.part(measurement.id, chunk) for chunk in range(-(-planned[measurement.id] // 4))]
         rows = pd.concat(parts)

@@ -9,7 +9,8 @@ Each change leaves the eye itself as it is, so whatever its P(referable) does is
 - *outside*: all that lies outside the two discs is black.
 
 The deployed answer is asked, the mean over draws, with the same dropout masks before and after: a model that answers
-each eye from itself alone shows exactly 0.
+each eye from itself alone shows exactly 0. Masks belong to a slot, so for *exchanged* it is the answer without dropout
+whose change is taken.
 """
 
 from __future__ import annotations
@@ -34,17 +35,18 @@ DONORS: Final = 8
 OF_MEAN: Final = 64
 """Photographs of one side that the mean one is made of."""
 
-Drawn = Callable[[Tensor, Tensor], Float[Tensor, "draw exam 2 grade"]]
+Answering = Callable[[Tensor, Tensor], Float[Tensor, "draw exam 2 grade"]]
 Eye = Literal[0, 1]
 
 
 def influence_rows(
-    drawn: Drawn, exams: Exams, indices: Sequence[int], *, seed: int, mirrored: bool
+    drawn: Answering, once: Answering, exams: Exams, indices: Sequence[int], *, seed: int, mirrored: bool
 ) -> dict[tuple[int, int], dict[str, Any]]:
     """Return the columns of `INFLUENCE_SCHEMA` for each eye of the exams.
 
     Args:
         drawn: ``(x, present) -> draws``, with the seeds of these very exams bound.
+        once: the same without dropout, as one draw.
         exams: the run's; fellows are taken from them.
         indices: which are measured.
         seed: the run's; it chooses the fellows.
@@ -53,7 +55,7 @@ def influence_rows(
     batch = exams.batch(indices)
     x, present = batch.x, batch.present
     p = _referable(drawn(x, present))
-    turned = _referable(drawn(*exchanged(x, present, mirrored=mirrored))).flip(-1)
+    turned = _referable(once(*exchanged(x, present, mirrored=mirrored))).flip(-1) - _referable(once(x, present))
     bare = _referable(drawn(eye_only(x), present))
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     eyes: tuple[Eye, Eye] = (0, 1)
@@ -65,7 +67,7 @@ def influence_rows(
         healthy = _beside_donors(drawn, exams, donors, x, present, eye)
         for place, index in enumerate(indices):
             own = p[:, place, eye]
-            answers = {"exchanged": turned[:, place, eye], "outside": bare[:, place, eye]}
+            answers = {"exchanged": (own + turned[:, place, eye]).clamp(0, 1), "outside": bare[:, place, eye]}
             if both[place]:
                 answers |= {"blank": blank[:, place], "mean": mean[:, place]}
             if both[place] and len(healthy):
@@ -88,7 +90,7 @@ def _referable(draws: Float[Tensor, "draw exam 2 grade"]) -> Float[Tensor, "draw
 
 
 def _beside_donors(
-    drawn: Drawn, exams: Exams, donors: Sequence[Sequence[int]], x: Tensor, present: Tensor, eye: Eye
+    drawn: Answering, exams: Exams, donors: Sequence[Sequence[int]], x: Tensor, present: Tensor, eye: Eye
 ) -> Float[Tensor, "donor draw exam"]:
     """Return P(referable) of the eye beside each donor's eye; ``donors[k]`` holds one exam per exam."""
     found = []

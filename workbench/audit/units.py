@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import simplejpeg
+import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
@@ -233,9 +234,12 @@ def _influence(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int
     def drawn(x: Tensor, present: Tensor) -> Tensor:
         return bench.predictor.draws(x, present, draws=bench.draws, seeds=seeds)
 
+    def once(x: Tensor, present: Tensor) -> Tensor:
+        return torch.softmax(bench.predictor.logits(x, present), dim=-1)[None]
+
     architecture = getattr(bench.model, "architecture", None)
     mirrored = bool(getattr(architecture, "mirror_os", False))
-    return influence_rows(drawn, bench.exams, indices, seed=bench.seed, mirrored=mirrored)
+    return influence_rows(drawn, once, bench.exams, indices, seed=bench.seed, mirrored=mirrored)
 
 
 def _map_trust(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
