@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.specs import StressSpec
 from workbench.stress.apply import apply_stress, put_back
+from workbench.stress.corruptions.worst import WORST
 from workbench.stress.registry import ATTACKS, CORRUPTIONS, STRESSES, bind
 
 CASES = [
     *(StressSpec(name=name, strength=severity) for name in CORRUPTIONS for severity in (1, 5)),
+    *(StressSpec(name=name, strength=3, options={"tries": 2, "steps": 1}) for name in WORST),
     StressSpec(name="fgsm", strength=2),
     StressSpec(name="pgd", strength=2, options={"steps": 4}),
     StressSpec(name="pgd", strength=0.5, options={"steps": 2, "step_share": 1.0}),
@@ -208,6 +210,9 @@ def test_a_stress_does_not_report_its_own_success(
         (StressSpec(name="fgsm", strength=300), "epsilon is 300"),
         (StressSpec(name="defocus", strength=5.5), "severity is 5.5"),
         (StressSpec(name="noise", strength=6), "severity is 6"),
+        (StressSpec(name="worst_dust", strength=6), "severity is 6"),
+        (StressSpec(name="worst_dust", strength=1, options={"tries": 0}), "tries is 0"),
+        (StressSpec(name="worst_noise", strength=1), "did you mean"),
         (StressSpec(name="noise", strength=1, options={"severity": 3}), "no option 'severity'"),
     ],
 )

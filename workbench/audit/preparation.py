@@ -31,7 +31,7 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import canonical_hash, sha256_file
 from workbench.schema.manifest import manifest_hash, read_manifest
 from workbench.schema.model_card import ModelCard
-from workbench.stress.registry import bind
+from workbench.stress.registry import check_stress
 from workbench.uncertainty.decisions import referable_threshold
 from workbench.uncertainty.laterality_check import read_laterality
 from workbench.uncertainty.reference import AGAIN, UnlikenessMeter, read_reference
@@ -81,7 +81,7 @@ def measurements_of(config: AuditConfig, *, intake: bool = False) -> tuple[Measu
     planned = [MeasurementSpec(id=layout.CLEAN, kind="draws")]
     for ladder in config.stresses:
         for spec in ladder.specs():
-            bind(spec)
+            check_stress(spec)
             planned.append(MeasurementSpec(id=spec.measurement_id, kind="draws", stress=spec, exams=ladder.exams))
     for method in config.explanations.methods:
         if method not in EXPLANATIONS:

@@ -17,13 +17,15 @@ from workbench.audit.influence import influence_rows
 from workbench.audit.layout import PART_SCHEMAS, MeasurementSpec, Member, pack_map, part_path, write_table
 from workbench.audit.map_trust import MapExaminer
 from workbench.audit.plan import Unit
-from workbench.data.exams import Exams
+from workbench.data.exams import ExamBatch, Exams
 from workbench.explanation.checks import ExplanationResult, explain
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 from workbench.schema.seeds import seed_for
-from workbench.schema.specs import MapPolicySpec
+from workbench.schema.specs import MapPolicySpec, StressSpec
 from workbench.stress.apply import StressResult, apply_stress
+from workbench.stress.apply_exam import apply_exam_stress
+from workbench.stress.exam import EXAM_STRESSES, Rearranged
 from workbench.uncertainty.laterality_check import Laterality, pairs_of, verdicts
 from workbench.uncertainty.makers import DrawMaker
 from workbench.uncertainty.reference import AGAIN, UnlikenessMeter
@@ -127,15 +129,11 @@ def _measure_or_fail(bench: Bench, measurement: MeasurementSpec, indices: Sequen
 def _draws(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
     batch = bench.exams.batch(indices)
     seeds = [seed_for(bench.seed, exam_id, measurement.id) for exam_id in batch.exam_ids]
-    x, result = batch.x, None
+    shown, result = Rearranged(batch.x, batch.present, ("",) * len(indices)), None
     if measurement.stress is not None:
-        own = [seed_for(bench.seed, exam_id, measurement.id, "stress") for exam_id in batch.exam_ids]
-        result = apply_stress(
-            bench.attacked, x, batch.present, batch.grade, measurement.stress, own, threshold=bench.threshold
-        )
-        x = result.x
-    drawn = bench.predictor.draws(x, batch.present, draws=bench.draws, seeds=seeds).cpu().numpy()
-    unlike = bench.unlike(x, batch.present) if bench.unlike is not None else {}
+        shown, result = _stressed(bench, measurement.stress, batch, indices)
+    drawn = bench.predictor.draws(shown.x, shown.present, draws=bench.draws, seeds=seeds).cpu().numpy()
+    unlike = bench.unlike(shown.x, shown.present) if bench.unlike is not None else {}
     rows: dict[tuple[int, int], Row] = {}
     for place, index in enumerate(indices):
         for eye in range(2):
@@ -144,8 +142,39 @@ def _draws(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -
             if not np.isfinite(probabilities).all():
                 row = {"status": "failed", "reason": "the model's answer is not finite"}
             row |= {name: _number(values[:, eye], place) for name, values in unlike.items()}
-            rows[index, eye] = row | (_checks(result, place, eye) if result is not None else {})
+            row |= _checks(result, place, eye) if result is not None else {}
+            if not shown.present[place, eye] or shown.not_applicable[place]:
+                row = {"status": "skipped", "reason": shown.not_applicable[place] or "taken away by the stress"}
+            rows[index, eye] = row
     return rows
+
+
+def _stressed(
+    bench: Bench, spec: StressSpec, batch: ExamBatch, indices: Sequence[int]
+) -> tuple[Rearranged, StressResult]:
+    """Return the exams under a stress, and what the framework saw of it."""
+    own = [seed_for(bench.seed, exam_id, spec.measurement_id, "stress") for exam_id in batch.exam_ids]
+    if spec.name in EXAM_STRESSES:
+        others = _other_patients(bench, spec, indices) if spec.name == "wrong_eye" else None
+        result, mixed = apply_exam_stress(
+            bench.attacked, batch.x, batch.present, spec, own, threshold=bench.threshold, others=others
+        )
+        return mixed, result
+    result = apply_stress(bench.attacked, batch.x, batch.present, batch.grade, spec, own, threshold=bench.threshold)
+    return Rearranged(result.x, batch.present, ("",) * len(indices)), result
+
+
+def _other_patients(bench: Bench, spec: StressSpec, indices: Sequence[int]) -> Tensor:
+    """Return for each exam one of another patient with both eyes, drawn by hash; zeros where there is none."""
+    patients = bench.exams.eyes["patient_id"].iloc[::2].to_numpy()
+    pairs = (bench.exams.eyes["status"] == "ok").to_numpy().reshape(-1, 2).all(axis=1)
+    found = torch.zeros(len(indices), *bench.exams.batch(indices[:1]).x.shape[1:])
+    for place, index in enumerate(indices):
+        candidates = np.flatnonzero(pairs & (patients != patients[index]))
+        if len(candidates):
+            lot = seed_for(bench.seed, bench.exams.exam_ids[index], spec.measurement_id, "other") % len(candidates)
+            found[place] = bench.exams.batch([int(candidates[lot])]).x[0]
+    return found
 
 
 def _checks(result: StressResult, place: int, eye: int) -> Row:

@@ -15,8 +15,10 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.specs import FIRST_AIM, StressSpec
 from workbench.stress.attacks import ATTACKS
 from workbench.stress.corruptions.catalogue import CORRUPTIONS, check_severity
+from workbench.stress.corruptions.worst import WORST
+from workbench.stress.exam import EXAM_STRESSES, check_exam_stress
 
-STRESSES: Final[Mapping[str, Callable[..., Tensor]]] = {**ATTACKS, **CORRUPTIONS}
+STRESSES: Final[Mapping[str, Callable[..., Tensor]]] = {**ATTACKS, **CORRUPTIONS, **WORST}
 
 Stress = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, Sequence[torch.Generator]], Tensor]
 """``(model, x, y, generators) -> x'``; ``model`` is ``x -> logits`` with ``present`` bound."""
@@ -35,14 +37,28 @@ def bind(spec: StressSpec, *, threshold: float = 0.5) -> Stress:
         WorkbenchError: an unknown name or option (names the nearest valid one), a severity that is not from 0 to 5.
     """
     if spec.name not in STRESSES:
-        raise WorkbenchError(f"unknown stress {spec.name!r}", _nearest(spec.name, STRESSES))
+        raise WorkbenchError(f"unknown stress {spec.name!r}", _nearest(spec.name, [*STRESSES, *EXAM_STRESSES]))
     stress = STRESSES[spec.name]
     _check_options(spec, stress)
     _check_aim(spec)
     if spec.name in ATTACKS:
         return partial(stress, epsilon=spec.strength, threshold=threshold, eyes=spec.eyes, **spec.options)
     check_severity(spec.strength)
+    if spec.name in WORST:
+        return partial(stress, severity=spec.strength, threshold=threshold, eyes=spec.eyes, **spec.options)
     return partial(stress, severity=spec.strength, eyes=spec.eyes, **spec.options)
+
+
+def check_stress(spec: StressSpec) -> None:
+    """Refuse a stress that cannot be, before anything is loaded.
+
+    Raises:
+        WorkbenchError: an unknown name or option, a strength out of range.
+    """
+    if spec.name in EXAM_STRESSES:
+        check_exam_stress(spec)
+    else:
+        bind(spec)
 
 
 def _check_options(spec: StressSpec, stress: Callable[..., Tensor]) -> None:

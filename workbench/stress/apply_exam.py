@@ -1,0 +1,57 @@
+"""The framework's own check of a mix-up of an exam: as `apply` does, the answer is judged again from the pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from workbench.models.modes import measuring
+from workbench.models.referable import bind_present, referable_log_odds
+from workbench.schema.specs import StressSpec
+from workbench.stress.apply import StressResult, per_eye_linf
+from workbench.stress.exam import EXAM_STRESSES, Eyes, Pixels, Rearranged, check_exam_stress, chosen_eyes
+
+
+def apply_exam_stress(
+    model: nn.Module,
+    x: Pixels,
+    present: Eyes,
+    spec: StressSpec,
+    seeds: Sequence[int],
+    *,
+    threshold: float,
+    others: Pixels | None = None,
+) -> tuple[StressResult, Rearranged]:
+    """Return what a mix-up did to some exams, and whether the deterministic call differs from the clean one.
+
+    Args:
+        model: ``(x, present) -> logits``; held in eval mode and fp32, and left as it was found.
+        x: in [0, 1].
+        present: which eyes were photographed.
+        spec: the mix-up.
+        seeds: one per exam; they decide which eye, where none is named.
+        threshold: P(referable) from which an exam is called referable.
+        others: another patient's exam for each, zero where none was found.
+
+    Raises:
+        WorkbenchError: a strength other than 0 and 1, an option.
+    """
+    check_exam_stress(spec)
+    chosen = chosen_eyes(spec, seeds)
+    mixed = Rearranged(x.clone(), present.clone(), ("",) * len(x))
+    if spec.strength:
+        mixed = EXAM_STRESSES[spec.name](x, present, chosen, others)
+    with measuring(model), torch.no_grad():
+        before, after = (_calls(model, *of, threshold) for of in ((x, present), (mixed.x, mixed.present)))
+    flipped = before != after
+    kept = torch.ones_like(flipped)
+    notes = ("",) * len(x)
+    return StressResult(mixed.x, per_eye_linf(mixed.x - x), kept, kept, flipped, flipped, notes), mixed
+
+
+def _calls(model: nn.Module, x: Tensor, present: Tensor, threshold: float) -> Bool[Tensor, " exam"]:
+    odds = referable_log_odds(bind_present(model, present.clone())(x.detach().float().clone()))
+    return torch.sigmoid(odds).amax(dim=1) >= threshold
