@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from workbench.models.modes import measuring
 from workbench.models.referable import bind_present, referable_log_odds
 from workbench.schema.specs import StressSpec
-from workbench.stress.apply import StressResult, per_eye_linf
+from workbench.stress.apply import StressResult
 from workbench.stress.exam import EXAM_STRESSES, Eyes, Pixels, Rearranged, check_exam_stress, chosen_eyes
+from workbench.stress.norms import linf
 
 
 def apply_exam_stress(
@@ -47,9 +48,21 @@ def apply_exam_stress(
     with measuring(model), torch.no_grad():
         before, after = (_calls(model, *of, threshold) for of in ((x, present), (mixed.x, mixed.present)))
     flipped = before != after
-    kept = torch.ones_like(flipped)
-    notes = ("",) * len(x)
-    return StressResult(mixed.x, per_eye_linf(mixed.x - x), kept, kept, flipped, flipped, notes), mixed
+    kept, change = torch.ones_like(flipped), linf(mixed.x - x)
+    result = StressResult(
+        x=mixed.x,
+        linf=change,
+        within_budget=kept,
+        in_box=kept,
+        flipped=flipped,
+        survives_8bit=flipped,
+        notes=("",) * len(x),
+        distance=change,
+        success=flipped,
+        already=~kept,
+        applicable=torch.tensor([not why for why in mixed.not_applicable], dtype=torch.bool),
+    )
+    return result, mixed
 
 
 def _calls(model: nn.Module, x: Tensor, present: Tensor, threshold: float) -> Bool[Tensor, " exam"]:
