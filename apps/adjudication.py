@@ -7,15 +7,17 @@ import streamlit as st
 
 from workbench.review.desk import Desk
 from workbench.review.disputes import Dispute
-from workbench.review.entrance import open_page, reader_name
+from workbench.review.entrance import names_switch, open_page, reader_name, true_names
 from workbench.review.words import PROTOCOL_WORDS
 from workbench.schema.errors import WorkbenchError
 
 
 def show(desk: Desk) -> None:
     """Show the page."""
-    title, begin, name = st.columns([5, 1, 1.5], vertical_alignment="bottom")
+    title, named, begin, name = st.columns([4, 1.1, 1, 1.5], vertical_alignment="bottom")
     title.subheader("Adjudication", anchor=False)
+    with named:
+        names_switch(desk)
     with name:
         reader_name(desk)
     st.caption(f"{PROTOCOL_WORDS['adjudication']} by a grade across referable, by two grades, or in gradability.")
@@ -35,17 +37,18 @@ def show(desk: Desk) -> None:
     st.progress(decided / len(found), text=f"{decided} of {len(found)} exams in dispute decided")
     if open_ones and begin.button("Decide next", type="primary", icon=":material/arrow_forward:"):
         open_exam(desk, open_ones[0].exam_id)
-    picked = table(found, done)
+    picked = table(desk, found, done)
     if picked is not None:
         open_exam(desk, picked)
 
 
-def table(found: list[Dispute], done: set[str]) -> str | None:
+def table(desk: Desk, found: list[Dispute], done: set[str]) -> str | None:
     """Show the exams in dispute; return the one whose row was picked."""
+    shown = [desk.shown_names(one.patient_id, one.exam_id, true_names=true_names(desk)) for one in found]
     columns = pd.DataFrame(
         {
-            "Patient": [dispute.patient_id for dispute in found],
-            "Exam": [dispute.exam_id for dispute in found],
+            "Patient": [patient for patient, _ in shown],
+            "Exam": [exam for _, exam in shown],
             "Readers": [len(dispute.reads) for dispute in found],
             "They differ in": ["; ".join(f"{eye}: {why}" for eye, why in one.why.items()) for one in found],
             "Decided": ["yes" if dispute.exam_id in done else "" for dispute in found],

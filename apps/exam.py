@@ -11,7 +11,7 @@ from workbench.review.cases import Case, stress_summary
 from workbench.review.desk import Desk
 from workbench.review.disputes import LETTERS, Dispute
 from workbench.review.draft import Draft
-from workbench.review.entrance import current, fragment, open_page, require
+from workbench.review.entrance import current, fragment, names_switch, open_page, require, true_names
 from workbench.review.form import KEYS_HELP, entries, keep_draft, status
 from workbench.review.markup import chips, heading, literal, reading_as, reads_table, steps, stress_table
 from workbench.review.protocols import STAGE_NAMES
@@ -82,7 +82,7 @@ def show(desk: Desk) -> None:
 def beside(desk: Desk, reader: str, exam_id: str | None) -> Beside:
     """Return where to go from an exam: down the worklist, or down the list of disputes."""
     if desk.protocol != "adjudication":
-        worklist = desk.worklist(reader, st.session_state.get("chosen"))
+        worklist = desk.worklist(reader, st.session_state.get("chosen"), true_names=true_names(desk))
         before, after = worklist.neighbours(exam_id) if exam_id is not None else (None, None)
         return before, after, worklist.next_undecided(after=exam_id)
     exams, done = [dispute.exam_id for dispute in desk.disputes()], desk.adjudicated()
@@ -109,10 +109,13 @@ def nothing_open(desk: Desk, pressing: str | None) -> None:
 
 def header(desk: Desk, case: Case, now: Standing, around: Beside) -> None:
     """Show whose exam this is, under which protocol, what to know first, and the way to the next ones."""
-    left, back, before, after = st.columns([7, 1, 1, 1], vertical_alignment="center")
+    left, named, back, before, after = st.columns([6, 1.2, 1, 1, 1], vertical_alignment="center")
     name = STAGE_NAMES[now.form or now.visible] if now.form or now.visible != "first" else "Before the reveal"
     protocol = now.protocol.replace("_", "-")
-    left.html(heading(case, name if name.lower() == protocol else f"{protocol} · {name}"))
+    shown = desk.shown_names(case.patient_id, case.exam_id, true_names=true_names(desk))
+    left.html(heading(*shown, case.about, name if name.lower() == protocol else f"{protocol} · {name}"))
+    with named:
+        names_switch(desk)
     if back.button("Worklist", width="stretch"):
         st.switch_page(home(desk))
     for column, words, exam_id in ((before, "Previous", around[0]), (after, "Next", around[1])):

@@ -10,7 +10,7 @@ import streamlit as st
 
 from workbench.review.access import may
 from workbench.review.desk import Desk
-from workbench.review.entrance import current, dialog, open_page, reader_name, require
+from workbench.review.entrance import current, dialog, names_switch, open_page, reader_name, require, true_names
 from workbench.review.people import People
 from workbench.review.worklist import ReaderWorklist, WorklistFilter, next_undecided
 from workbench.review.worklist_index import BLIND_ORDER
@@ -47,8 +47,10 @@ def show(desk: Desk) -> None:
     opened = st.session_state.pop("opening", None)
     if opened is not None:
         open_exam(desk, desk.exam_of(opened))
-    title, begin, name = st.columns([5, 1, 1.5], vertical_alignment="bottom")
+    title, named, begin, name = st.columns([4, 1.1, 1, 1.5], vertical_alignment="bottom")
     title.subheader("Worklist", anchor=False)
+    with named:
+        names_switch(desk)
     with name:
         reader = reader_name(desk)
     try:
@@ -56,7 +58,7 @@ def show(desk: Desk) -> None:
         total, done = everything.counts()
         summary(desk, total, done)
         chosen = filters(desk, reader)
-        shown = desk.worklist(reader, chosen)
+        shown = desk.worklist(reader, chosen, true_names=true_names(desk))
         passing = total if not chosen.active else len(shown)
         if done == total:
             st.success("You have read every exam of this run. See the run overview for what the model does to it.")
@@ -185,7 +187,7 @@ def keep_queue(desk: Desk, reader: str) -> None:
 @dialog("Assign exams")
 def assign(desk: Desk, reader: str) -> None:
     """Give the first exams of the list to a reader, or take them back."""
-    shown = desk.worklist(reader, st.session_state["chosen"])
+    shown = desk.worklist(reader, st.session_state["chosen"], true_names=true_names(desk))
     passing = len(shown)
     if passing == 0:
         st.info("No exam passes the filters: there is nothing to assign.")
@@ -223,7 +225,12 @@ def progress(desk: Desk, reader: str) -> None:
     """Show how far each queue and each reader is."""
     lines = [("All exams", *desk.worklist(reader).counts())]
     for queue in desk.queues.kept(reader):
-        lines.append((queue.name, *desk.worklist(reader, WorklistFilter.from_kept(queue.filters)).counts()))
+        lines.append(
+            (
+                queue.name,
+                *desk.worklist(reader, WorklistFilter.from_kept(queue.filters), true_names=true_names(desk)).counts(),
+            )
+        )
     st.markdown("**Queues**")
     st.table(pd.DataFrame(lines, columns=["Queue", "Exams", "Read by you"]).set_index("Queue"))
     st.markdown("**Readers**")
@@ -242,8 +249,13 @@ def table(desk: Desk, shown: ReaderWorklist, passing: int) -> None:
     """Show a page of the exams and do what is pressed in it."""
     last = (passing - 1) // PAGE
     at = min(st.session_state.setdefault("page", 0), last)
+    page = shown.page(at * PAGE, PAGE)
+    names = [
+        desk.shown_names(patient, exam, true_names=true_names(desk))
+        for patient, exam in zip(page["patient_id"], page["exam_id"], strict=True)
+    ]
     content = message(
-        shown.page(at * PAGE, PAGE),
+        page.assign(patient_id=[patient for patient, _ in names], exam_id=[exam for _, exam in names]),
         begin=at * PAGE,
         total=passing,
         order=shown.chosen.order,

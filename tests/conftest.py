@@ -24,6 +24,14 @@ def real_data_folder() -> Path | None:
     return None
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_pseudonym_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the key of pseudonyms of whoever runs the tests out of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_PSEUDONYM_KEY", str(tmp_path_factory.mktemp("key") / "pseudonym.key"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _main_module_kept() -> Iterator[None]:
     """Put `__main__` back: Streamlit's AppTest leaves its script there, and a process started later would run that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import socket
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from workbench.audit.results import open_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 CHROMIUM_FLAGS = [
@@ -28,6 +31,11 @@ CHROMIUM_FLAGS = [
 ]
 PATIENCE = 120
 """Seconds: a bound for a busy machine, not a measurement."""
+
+
+def token(folder: Path, exam_id: str) -> str:
+    """Return what stands for an exam in the browser: no page names one there."""
+    return hashlib.sha256(f"{open_run(folder).manifest.run_id}/{exam_id}".encode()).hexdigest()[:16]
 
 
 def free_port() -> int:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.apps.conftest import free_port
+from tests.apps.conftest import free_port, token
 from tests.login_provider import LoginProvider, write_secrets
 from workbench.audit.results import open_run
 from workbench.review.access import PAGES, ROUTES
@@ -202,7 +202,7 @@ def test_a_role_opens_a_page_and_its_end_shuts_it(
     assert nothing_of_a_patient(chief, folder)
 
     anna.get_by_role("button", name="Check again").click()
-    anna.locator('.viewer[data-ready="exam-000"]').wait_for()
+    anna.locator(f'.viewer[data-ready="{token(folder, "exam-000")}"]').wait_for()
     assert anna.get_by_text("People").count() == 0
     shot(anna, "reader_exam")
     anna.goto(f"{address}/people")
@@ -212,7 +212,7 @@ def test_a_role_opens_a_page_and_its_end_shuts_it(
     anna.get_by_text("Your sessions").wait_for()
     shot(anna, "account")
     anna.goto(exam_url(address, folder, "exam-000"))
-    anna.locator('.viewer[data-ready="exam-000"]').wait_for()
+    anna.locator(f'.viewer[data-ready="{token(folder, "exam-000")}"]').wait_for()
 
     with closing(ReviewStore(folder / "reviews.sqlite")) as store:
         People(store.database).revoke_all(provider.subject("anna"), by=provider.subject("chief"))
@@ -253,12 +253,12 @@ def test_an_untouched_page_locks_and_goes_on_where_it_was_after_a_login(
     sign_in(anna, address, "anna")
     anna.get_by_role("button", name="Read next").wait_for()
     anna.goto(exam_url(address, folder, "exam-000"))
-    anna.locator('.viewer[data-ready="exam-000"]').wait_for()
+    anna.locator(f'.viewer[data-ready="{token(folder, "exam-000")}"]').wait_for()
     anna.get_by_text("Nobody touched this page").wait_for()
     anna.locator(".viewer").wait_for(state="detached")
     shot(anna, "locked")
     sign_in(anna, address, "anna")
-    anna.locator('.viewer[data-ready="exam-000"]').wait_for()
+    anna.locator(f'.viewer[data-ready="{token(folder, "exam-000")}"]').wait_for()
     assert anna.faults == []
 
 

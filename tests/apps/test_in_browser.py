@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.apps.conftest import token
 from workbench.audit import layout
 from workbench.audit.results import open_run
 from workbench.review.desk import Desk
@@ -63,7 +64,7 @@ def open_exam(page: Any, address: str, folder: Path, exam_id: str) -> None:
     desk = Desk(folder)
     page.goto(f"{address}/exam?exam={desk.token(exam_id)}")
     desk.close()
-    page.locator(f'.viewer[data-ready="{exam_id}"]').wait_for()
+    page.locator(f'.viewer[data-ready="{token(folder, exam_id)}"]').wait_for()
 
 
 def shot(page: Any, name: str) -> None:
@@ -76,10 +77,10 @@ def shot(page: Any, name: str) -> None:
 def test_from_the_worklist_to_a_saved_read_that_outlives_a_reload(page: Any, address: str, folder: Path) -> None:
     page.goto(address)
     page.get_by_role("button", name="Read next").click()
-    page.locator('.viewer[data-ready="exam-001"]').wait_for()
+    page.locator(f'.viewer[data-ready="{token(folder, "exam-001")}"]').wait_for()
     assert "Left eye (OS) missing" in page.locator(".chip.alert").first.inner_text()
     page.get_by_role("button", name="Next", exact=True).click()
-    page.locator('.viewer[data-ready="exam-002"]').wait_for()
+    page.locator(f'.viewer[data-ready="{token(folder, "exam-002")}"]').wait_for()
 
     open_exam(page, address, folder, "exam-000")
     desk = Desk(folder)
@@ -101,7 +102,7 @@ def test_from_the_worklist_to_a_saved_read_that_outlives_a_reload(page: Any, add
     desk.close()
 
     page.reload()
-    page.locator('.viewer[data-ready="exam-000"]').wait_for()
+    page.locator(f'.viewer[data-ready="{token(folder, "exam-000")}"]').wait_for()
     page.get_by_text("Saved 2").wait_for()
     assert page.get_by_text("you agree with the model").count() == 2
     assert page.faults == []
@@ -114,13 +115,16 @@ def test_another_exam_is_first_seen_clean_and_a_withheld_map_says_why(page: Any,
     page.wait_for_function("(node) => node.textContent.includes('Map withheld')", arg=corner.element_handle())
     assert "miss the logit" in corner.inner_text()
     page.get_by_role("button", name="Previous").click()
-    page.locator('.viewer[data-ready]:not([data-ready="exam-004"])').wait_for()
+    page.locator(f'.viewer[data-ready]:not([data-ready="{token(folder, "exam-004")}"])').wait_for()
     assert page.locator("[data-act=map]").get_attribute("aria-pressed") == "false"
     assert page.locator('.pane[data-eye="OS"] canvas.overlay').evaluate("(canvas) => canvas.style.opacity") == "0"
 
 
 def test_a_hostile_name_is_shown_letter_by_letter(page: Any, address: str, folder: Path) -> None:
     open_exam(page, address, folder, "exam-006")
+    assert PAYLOAD not in page.content()
+    page.get_by_text("True names", exact=True).click()
+    page.locator(".who h2", has_text="img src").wait_for()
     assert page.locator(".who h2").inner_text() == PAYLOAD
     page.get_by_role("button", name="Worklist", exact=True).click()
     page.get_by_role("button", name="Read next").wait_for()

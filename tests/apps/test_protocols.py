@@ -39,7 +39,9 @@ def open_exam(folder: Path, protocol: str, monkeypatch: pytest.MonkeyPatch, exam
     """Open an exam in a new tab."""
     monkeypatch.setenv(RUN_VARIABLE, str(folder))
     monkeypatch.setenv(PROTOCOL_VARIABLE, protocol)
-    app = AppTest.from_file(str(bundled("apps") / "review.py"), default_timeout=120).run()
+    app = AppTest.from_file(str(bundled("apps") / "review.py"), default_timeout=120)
+    app.session_state["true_names"] = True
+    app.run()
     app.switch_page("exam.py")
     app.query_params["exam"] = app.session_state["desk"].token(exam_id)
     app.run()

@@ -82,14 +82,14 @@ def test_a_blinded_read_by_keys_outlives_a_reload_and_the_model_comes_with_its_r
     page.goto(address)
     page.get_by_role("button", name="Read next").wait_for()
     page.goto(f"{address}/exam?exam={token}")
-    page.locator(f'.viewer[data-ready="{EXAM}"]').wait_for()
+    page.locator(f'.viewer[data-ready="{token}"]').wait_for()
     page.locator(".st-key-entry [data-here]").wait_for()
     for place, (key, choice) in enumerate((("2", 2), ("0", 0), ("4", 3))):
         type_until(page, key, place, choice)
     page.get_by_text("Not saved yet").wait_for()
     buttons_come_late(page)
     page.reload()
-    page.locator(f'.viewer[data-ready="{EXAM}"]').wait_for()
+    page.locator(f'.viewer[data-ready="{token}"]').wait_for()
     page.get_by_text("Not saved yet").wait_for()
     page.locator(".st-key-entry [data-here]").wait_for()
     chosen = page.locator('.st-key-entry [aria-checked="true"]').all_inner_texts()
@@ -103,7 +103,9 @@ def test_a_blinded_read_by_keys_outlives_a_reload_and_the_model_comes_with_its_r
     secret = [flag.words for flag in case.flags if flag.tells]
     secret += [answer.uncertainty for eye in case.eyes.values() if (answer := eye.answer)]
     secret += ["P(referable)", "grad_cam", "integrated_gradients", "Called ", "predictive_entropy", "flips", "check,"]
-    assert EXAM.encode() in heard(page)
+    assert token.encode() in heard(page)
+    assert EXAM.encode() not in heard(page)
+    assert case.patient_id.encode() not in heard(page)
     assert [words for words in secret if words.encode() in heard(page)] == []
 
     page.keyboard.press("Control+Enter")

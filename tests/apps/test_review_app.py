@@ -14,7 +14,8 @@ from streamlit.testing.v1 import AppTest
 from workbench.audit import layout
 from workbench.audit.results import open_run
 from workbench.review.cases import CaseBook
-from workbench.review.desk import DATA_VARIABLE, READER_VARIABLE, RUN_VARIABLE
+from workbench.review.desk import DATA_VARIABLE, IDENTIFIERS_VARIABLE, READER_VARIABLE, RUN_VARIABLE
+from workbench.review.pseudonyms import Pseudonyms
 from workbench.review.store import ReviewStore
 from workbench.review.worklist import make_worklist
 from workbench.schema.bundled import bundled
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceW
 def _fresh_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv(READER_VARIABLE, "Dr A")
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    monkeypatch.delenv(IDENTIFIERS_VARIABLE, raising=False)
     # AppTest has no browser, hence no address on this machine.
     monkeypatch.setattr("workbench.review.entrance._refuse_other_machines", lambda: None, raising=False)
     st.cache_resource.clear()
@@ -36,7 +38,9 @@ def _fresh_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     monkeypatch.setenv(RUN_VARIABLE, str(folder))
-    app = AppTest.from_file(str(bundled("apps") / "review.py"), default_timeout=120).run()
+    app = AppTest.from_file(str(bundled("apps") / "review.py"), default_timeout=120)
+    app.session_state["true_names"] = True
+    app.run()
     assert not app.exception
     return app
 
@@ -99,6 +103,51 @@ def test_the_worklist_stands_in_its_order_and_filters(run_copy: Path, monkeypatc
     assert "None of the 12 exams passes these filters" in said(app)
 
 
+def switch_names(app: AppTest) -> AppTest:
+    toggle = next(one for one in app.toggle if one.label == "True names")
+    toggle.set_value(not toggle.value)
+    app.run()
+    assert not app.exception
+    return app
+
+
+def recorded(folder: Path) -> list[str]:
+    with sqlite3.connect(folder / "reviews.sqlite") as database:
+        found = [kind for (kind,) in database.execute("SELECT kind FROM events")]
+    database.close()
+    return found
+
+
+def test_pages_show_pseudonyms_until_the_true_names_are_asked_for_which_is_recorded_first(
+    run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = switch_names(start(run_copy, monkeypatch))
+    eyes = open_run(run_copy).eyes()
+    true = {*eyes["patient_id"], *eyes["exam_id"]}
+    names = Pseudonyms.open()
+    assert not [name for name in true if name in table(app)]
+    assert all(names.exam(exam_id) in table(app) for exam_id in eyes["exam_id"])
+    search = next(field for field in app.text_input if field.label == "Search")
+    search.set_value("exam-004").run()
+    assert "None of the 12 exams passes these filters" in said(app)
+    search.set_value(names.exam("exam-004").lower()[:9]).run()
+    assert [exam_id for exam_id in sorted(set(eyes["exam_id"])) if names.exam(exam_id) in table(app)] == ["exam-004"]
+    press(app, "Read next")
+    assert not [name for name in true if name in markup(app) + table(app)]
+    assert "identifiers_shown" not in recorded(run_copy)
+    switch_names(app)
+    assert "exam-004" in markup(app)
+    assert recorded(run_copy).count("identifiers_shown") == 1
+    assert ReviewStore(run_copy / "reviews.sqlite").verify().first_bad is None
+
+
+def test_true_names_are_not_offered_where_they_are_forbidden(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(IDENTIFIERS_VARIABLE, "never")
+    app = start(run_copy, monkeypatch)  # with a tab that claims to have asked
+    assert not app.toggle
+    assert "exam-004" not in table(app)
+
+
 def test_a_read_is_saved_with_what_was_seen_and_seen_again_in_a_new_tab(
     run_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,8 +177,9 @@ def test_a_read_is_saved_with_what_was_seen_and_seen_again_in_a_new_tab(
     other_tab.run()
     assert not other_tab.exception
     assert "Saved 2" in said(other_tab)
-    grades = {group.key: group.value for group in other_tab.button_group}
-    assert grades[f"Dr A|{exam_id}|single|OD|grade"] == models["OD"]
+    grades = {group.key.partition("|")[2]: group.value for group in other_tab.button_group}
+    assert grades["OD|grade"] == models["OD"]
+    assert not [group.key for group in other_tab.button_group if "Dr A" in group.key or exam_id in group.key]
 
 
 def test_pressing_save_twice_stores_once_and_a_correction_supersedes(
@@ -190,7 +240,8 @@ def test_a_draft_stays_with_its_exam_and_its_reader(run_copy: Path, monkeypatch:
             break
         press(app, "Next")
     assert exam_id in markup(app)
-    assert all(group.key.startswith("Dr B|") and group.value is None for group in app.button_group)
+    assert app.button_group
+    assert all(group.value is None for group in app.button_group)
 
 
 def test_without_a_name_nothing_is_saved(run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

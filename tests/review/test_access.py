@@ -90,7 +90,7 @@ def test_each_role_opens_and_does_what_the_table_says() -> None:
     assert not opened["admin"] & {"worklist", "exam"}
     assert opened["reader"] == {"worklist", "exam", "overview", "account"}
     done = {role: {action for action in ACTIONS if may(who(role), action)} for role in ROLES}
-    assert done["reader"] == {"read"}
+    assert done["reader"] == {"read", "see_identifiers"}
     assert not done["auditor"] & {"read", "adjudicate", "assign", "erase", "manage_people"}
     assert {role for role in ROLES if "manage_people" in done[role]} == {"admin"}
     for rules in (*PAGES.values(), *ACTIONS.values()):

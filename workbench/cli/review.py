@@ -93,6 +93,13 @@ def review(
     address: Annotated[
         str, typer.Option(help="Address to listen at; other than this machine's own only with --team.")
     ] = ADDRESS,
+    identifiers: Annotated[
+        str,
+        typer.Option(
+            help="True names of patients: on_request (pages show pseudonyms; who may and asks sees the true ones, "
+            "which is recorded) or never."
+        ),
+    ] = "on_request",
 ) -> None:
     """Read the exams of a run, the most pressing first; every read is saved at once in RUN/reviews.sqlite.
 
@@ -108,6 +115,7 @@ def review(
         team=team,
         first_admin=first_admin,
         address=address,
+        identifiers=identifiers,
     )
 
 
@@ -122,6 +130,7 @@ def start_app(
     team: Path | None = None,
     first_admin: str | None = None,
     address: str = ADDRESS,
+    identifiers: str = "on_request",
 ) -> None:
     """Run the app until Ctrl-C.
 
@@ -131,8 +140,10 @@ def start_app(
     """
     import sys
 
-    from workbench.review.desk import PROTOCOL_VARIABLE, Desk
+    from workbench.review.desk import IDENTIFIERS_VARIABLE, PROTOCOL_VARIABLE, Desk
 
+    if identifiers not in ("on_request", "never"):
+        raise WorkbenchError(f"--identifiers {identifiers} means nothing", "choose on_request or never")
     host = _refuse_without_login(run, team, first_admin, address, reader)
     Desk(run, data, database, protocol).close()  # whatever is wrong is said here, in one line, not in the browser
     _refuse_a_taken_port(port, address)
@@ -143,6 +154,7 @@ def start_app(
     for ending in (signal.SIGINT, signal.SIGTERM):  # a plain kill ends the app too, not only Ctrl-C
         signal.signal(ending, signal.default_int_handler)
     environment = {**_environment(run, reader, data, database, team, first_admin), PROTOCOL_VARIABLE: protocol}
+    environment[IDENTIFIERS_VARIABLE] = identifiers
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
     try:
         code = process.wait()

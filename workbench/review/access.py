@@ -31,6 +31,7 @@ ACTIONS: Final[dict[str, frozenset[str]]] = {
     "assign": frozenset({"adjudicator", "admin"}),
     "share_queue": frozenset({"adjudicator", "admin"}),
     "see_readers": frozenset({"adjudicator", "admin", "auditor"}),
+    "see_identifiers": frozenset({"reader", "adjudicator"}),
     "see_trail": frozenset({"admin", "auditor"}),
     "export": frozenset({"admin", "auditor"}),
     "erase": frozenset({"admin"}),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from workbench.audit.results import open_run
 from workbench.review.cases import Case, CaseBook, refuse_without_grades, veiled
@@ -18,6 +18,7 @@ from workbench.review.panes import viewer_inputs
 from workbench.review.people import People
 from workbench.review.pictures import Originals
 from workbench.review.protocols import STAGES, Protocol, Stage, visible_answer
+from workbench.review.pseudonyms import Pseudonyms
 from workbench.review.queues import Queues
 from workbench.review.reader_study import reader_study
 from workbench.review.reads import DraftPlace, SavedRead
@@ -36,7 +37,11 @@ READER_VARIABLE: Final = "WORKBENCH_REVIEW_READER"
 DATA_VARIABLE: Final = "WORKBENCH_REVIEW_DATA"
 DATABASE_VARIABLE: Final = "WORKBENCH_REVIEW_DATABASE"
 PROTOCOL_VARIABLE: Final = "WORKBENCH_REVIEW_PROTOCOL"
+IDENTIFIERS_VARIABLE: Final = "WORKBENCH_REVIEW_IDENTIFIERS"
 """How `workbench review` tells the app, which runs in a process of its own, what to open."""
+
+Identifiers = Literal["on_request", "never"]
+"""Whether a page shows true identifiers to whoever may see them and asks, which is stored; or never."""
 
 BLIND_PROTOCOLS: Final = ("blinded", "review_only")
 """Where nothing that the model said may be told by a page that is not the exam's own, its order of exams included."""
@@ -54,6 +59,7 @@ class Desk:
 
     ``case`` returns all that is known of an exam, for no page of a reader: these ask for ``seen`` and ``viewer``.
     ``reader`` is the name with which a new tab begins; nobody logs in where one person works on one machine.
+    ``identifiers`` says whether the true ones are ever shown; pages begin with pseudonyms.
 
     Args:
         folder: a finished run.
@@ -81,8 +87,10 @@ class Desk:
         self.viewer: Callable[[str, str], ViewerInputs] = lru_cache(maxsize=8)(self._make_viewer)
         self.trust: Callable[[str], Trust] = lru_cache(maxsize=64)(TrustBook(self.run, self.index).trust)
         self.study: Callable[[str], ReaderStudy] = lru_cache(maxsize=2)(self._make_study)
+        self.names = Pseudonyms.open()
         self.store = ReviewStore(database or folder / "reviews.sqlite")
         self.reader = ""
+        self.identifiers: Identifiers = "on_request"
         self.queues = Queues(self.store.database)
         self._mirror = ReadMirror(self.index, self.store.database, stage=FINAL_STAGE[protocol])
 
@@ -109,13 +117,20 @@ class Desk:
         self.store.close()
         self.index.close()
 
-    def worklist(self, reader: str, chosen: WorklistFilter | None = None) -> ReaderWorklist:
+    def shown_names(self, patient_id: str, exam_id: str, *, true_names: bool) -> tuple[str, str]:
+        """Return how a page calls a patient and an exam: by pseudonyms, the same as in every export, or as they are."""
+        return (patient_id, exam_id) if true_names else (self.names.patient(patient_id), self.names.exam(exam_id))
+
+    def worklist(
+        self, reader: str, chosen: WorklistFilter | None = None, *, true_names: bool = False
+    ) -> ReaderWorklist:
         """Return the exams that a filter lets through, in its order; all in the order of priority without one.
 
         Under a blind protocol what the model says neither sorts nor filters.
         """
         asked = chosen or WorklistFilter()
-        return ReaderWorklist(self.index, self._mirror, reader, asked.blinded() if self.blind else asked)
+        asked = asked.blinded() if self.blind else asked
+        return ReaderWorklist(self.index, self._mirror, reader, asked, self.names, true_names=true_names)
 
     def progress(self) -> list[ReaderProgress]:
         """Return how far every reader of this run is."""
@@ -125,6 +140,7 @@ class Desk:
         """Return what a stage may show; what it may not show is not among it, hence never in the browser."""
         now = Standing(self.protocol, None, visible)
         inputs = viewer_inputs(self.run, self.originals, self.seen(exam_id, visible), with_model=not now.blind)
+        inputs = replace(inputs, exam=self.token(exam_id))
         if now.shows("maps"):
             return inputs
         right, left = (replace(pane, maps=()) for pane in inputs.panes)
@@ -248,4 +264,6 @@ def desk_from_environment() -> Desk:
     protocol = os.environ.get(PROTOCOL_VARIABLE) or "assisted"
     desk = Desk(Path(folder), Path(data) if data else None, os.environ.get(DATABASE_VARIABLE) or None, protocol)
     desk.reader = os.environ.get(READER_VARIABLE, "")
+    if os.environ.get(IDENTIFIERS_VARIABLE) == "never":
+        desk.identifiers = "never"
     return desk

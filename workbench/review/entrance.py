@@ -102,6 +102,42 @@ def reader_name(desk: Desk) -> str:
     return name.strip()
 
 
+def true_names(desk: Desk) -> bool:
+    """Return whether this tab shows the true identifiers of patients: asked for, allowed, and stored as such."""
+    asked = bool(st.session_state.get("true_names"))
+    return asked and desk.identifiers != "never" and may(current(), "see_identifiers")
+
+
+def names_switch(desk: Desk) -> None:
+    """Offer to show the true identifiers; that they are shown is stored first, and holds for this tab."""
+    if desk.identifiers == "never" or not may(current(), "see_identifiers"):
+        return
+    st.session_state["names_switch"] = true_names(desk)
+
+    def switched() -> None:
+        if not st.session_state["names_switch"]:
+            st.session_state["true_names"] = False
+            return
+        try:
+            _note_true_names(desk)
+        except WorkbenchError as error:
+            st.session_state["not_named"] = str(error)
+            return
+        st.session_state["true_names"] = True
+
+    st.toggle("True names", key="names_switch", on_change=switched, help="Show patients as they are; it is recorded")
+    if (failure := st.session_state.pop("not_named", "")) != "":
+        st.error(f"not shown: {failure}", icon=":material/error:")
+
+
+def _note_true_names(desk: Desk) -> None:
+    require("see_identifiers")
+    subject = current().subject.strip()
+    if not subject:
+        raise WorkbenchError("your name is not set", "type it on the worklist")
+    desk.store.record("identifiers_shown", subject, {"protocol": desk.protocol}, run_id=desk.run_id)
+
+
 def require(action: str) -> None:
     """Look the session and the rule up once more, just before something is written.
 

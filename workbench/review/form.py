@@ -15,6 +15,7 @@ from workbench.review.reads import DME_GRADES
 from workbench.review.words import EYE_NAMES, PLAN_WORDS, SURE_WORDS, grade_words
 from workbench.schema.bundled import bundled
 from workbench.schema.errors import WorkbenchError
+from workbench.schema.files import canonical_hash
 
 GRADE_CHOICES: Final = (0, 1, 2, 3, 4, UNGRADABLE)
 _DIGITS: Final[dict[str, dict[str, int]]] = {
@@ -152,7 +153,8 @@ class _Tie:
 
 def _prefix(draft: Draft) -> str:
     place = draft.place
-    return f"{place.reader}|{place.exam_id}|{place.stage}"
+    # Streamlit sends the keys of widgets to the browser, where neither a patient nor a reader is named.
+    return canonical_hash([place.reader, place.run_id, place.exam_id, place.protocol, place.stage])[:16]
 
 
 def _keeper(desk: Desk, case: Case, draft: Draft) -> Callable[[], None]:

@@ -80,12 +80,12 @@ def literal(text: str) -> str:
     return f"<bdi>{html.escape(text)}</bdi>"
 
 
-def heading(case: Case, how: str = "") -> str:
-    """Return whose exam this is, and how it is read."""
+def heading(patient: str, exam: str, about: str, how: str = "") -> str:
+    """Return whose exam this is, by the names that the page may show, and how it is read."""
     return (
-        f'<div class="who"><h2>{literal(case.patient_id)}</h2>'
+        f'<div class="who"><h2>{literal(patient)}</h2>'
         f'<span class="how">{literal(how)}</span>'
-        f'<span class="quiet">exam {literal(case.exam_id)}</span><span class="quiet">{literal(case.about)}</span></div>'
+        f'<span class="quiet">exam {literal(exam)}</span><span class="quiet">{literal(about)}</span></div>'
     )
 
 

@@ -15,6 +15,9 @@ from workbench.schema.errors import WorkbenchError
 KEY_VARIABLE: Final = "WORKBENCH_PSEUDONYM_KEY"
 """Names the key's file; without it the key lies in the user's own settings, apart from every run and database."""
 
+ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+"""In which pseudonyms are written, 5 bits a letter (base 32, RFC 4648)."""
+
 
 def key_path() -> Path:
     """Return where the key lies."""
@@ -66,6 +69,12 @@ class Pseudonyms:
     def uid(self, kind: str, name: str) -> str:
         """Return a DICOM identifier for a thing of this kind and name (PS3.5 B.2: a number below 2.25)."""
         return f"2.25.{int.from_bytes(self._hash('uid ' + kind, name)[:16])}"
+
+    def pads(self) -> tuple[bytes, bytes]:
+        """Return the inner and the outer pad of the keyed hash (RFC 2104), for who works out many names at once."""
+        key = self._key if len(self._key) <= 64 else hashlib.sha256(self._key).digest()
+        padded = key.ljust(64, b"\x00")
+        return bytes(byte ^ 0x36 for byte in padded), bytes(byte ^ 0x5C for byte in padded)
 
     def _name(self, letter: str, name: str) -> str:
         return f"{letter}-{base64.b32encode(self._hash(letter, name))[:12].decode()}"

@@ -10,6 +10,7 @@ from streamlit.web.cli import main
 
 from workbench.review import desk, form, markup, trust_markup, viewer, worklist_rows
 from workbench.review.entrance import open_desk
+from workbench.review.worklist import WorklistFilter
 from workbench.schema.errors import WorkbenchError
 
 PAGES = (desk, form, markup, trust_markup, viewer, worklist_rows)
@@ -26,6 +27,7 @@ def warm_up() -> None:
     told.disabled = True  # there is no page yet, as it would tell
     with contextlib.suppress(WorkbenchError):
         opened = open_desk()
+        len(opened.worklist("", WorklistFilter(search="P-")))
         first = opened.worklist("").page(0, 50)["exam_id"]
         if len(first):
             opened.trust(opened.case(str(first[0])).exam_id)

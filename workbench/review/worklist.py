@@ -11,6 +11,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from workbench.audit.results import Run
+from workbench.review.pseudonyms import Pseudonyms
 from workbench.review.worklist_index import AT_RISK, BLIND_ORDER, ORDERS, REFERRED, ROUTINE, TIERS, WorklistIndex
 from workbench.review.worklist_reads import ReadMirror
 from workbench.schema.errors import WorkbenchError
@@ -35,6 +36,7 @@ _BY_READERS: Final = {
     "unread": "by_priority NOT IN (SELECT place FROM read_log)",
     "assigned": "by_priority IN (SELECT place FROM given WHERE reader = $reader)",
 }
+_BY_PSEUDONYM: Final = "by_priority IN (SELECT place FROM pseudonyms WHERE contains(shown, $search))"
 COLUMNS: Final = (
     "exam_id, patient_id, tier, called_referable, p_referable, score, rank, risk, referred, referred_why, grade_OD, "
     "grade_OS, status_OD, status_OS, incomplete, eyes_disagree, flag, silent_flips, stresses, camera, site, token"
@@ -56,7 +58,7 @@ class WorklistFilter:
         grades: only exams with an eye of one of these grades, as the model says; all when empty.
         camera: only of this camera; all when empty.
         site: only of this site; all when empty.
-        search: part of a patient's or exam's name.
+        search: part of a patient's or exam's pseudonym, or of the true name where that is shown.
         order: one of `ORDERS`.
     """
 
@@ -106,8 +108,14 @@ class WorklistFilter:
         chosen = {name: value for name, value in values.items() if value not in (False, (), "")}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()}
 
-    def conditions(self, reader: str) -> tuple[list[str], dict[str, Any]]:
-        """Return the conditions in SQL over the index, and what they are to be given."""
+    def conditions(self, reader: str, *, true_names: bool = False) -> tuple[list[str], dict[str, Any]]:
+        """Return the conditions in SQL over the index, and what they are to be given.
+
+        Args:
+            reader: whose reads count.
+            true_names: whether the search looks at true identifiers too; else at pseudonyms alone, since finding a
+                patient by the true name would tell whose exam it is.
+        """
         found = [name for name in _FLAGS if getattr(self, name)]
         found += [words for name, words in _BY_READERS.items() if getattr(self, name)]
         given: dict[str, Any] = {"reader": reader} if self.undecided or self.assigned else {}
@@ -119,7 +127,7 @@ class WorklistFilter:
                 found.append(f"{name} = ${name}")
                 given[name] = value
         if words := self.search.strip().lower():
-            found.append("contains(names, $search)")
+            found.append(f"({_BY_PSEUDONYM}{' OR contains(names, $search)' if true_names else ''})")
             given["search"] = words
         return found, given
 
@@ -132,13 +140,27 @@ class ReaderWorklist:
         mirror: of what was read and given.
         reader: whose reads count as decided.
         chosen: the filter.
+        names: makes pseudonyms.
+        true_names: whether this reader's page shows the true identifiers.
     """
 
-    def __init__(self, index: WorklistIndex, mirror: ReadMirror, reader: str, chosen: WorklistFilter) -> None:
+    def __init__(
+        self,
+        index: WorklistIndex,
+        mirror: ReadMirror,
+        reader: str,
+        chosen: WorklistFilter,
+        names: Pseudonyms,
+        *,
+        true_names: bool = False,
+    ) -> None:
         self.index = index
         self.reader = reader
         self.chosen = chosen
         self._mirror = mirror
+        self._true_names = true_names
+        if chosen.search.strip():
+            index.ready_for(names)
         self._place = f"by_{chosen.order}"
         mirror.refresh()
 
@@ -225,7 +247,7 @@ class ReaderWorklist:
         return self.index.places_of(where, given, self._place, self._mirror.stamp)
 
     def _where(self, *more: str) -> tuple[str, dict[str, Any]]:
-        conditions, given = self.chosen.conditions(self.reader)
+        conditions, given = self.chosen.conditions(self.reader, true_names=self._true_names)
         return " AND ".join([*conditions, *more]) or "true", given
 
 

@@ -20,6 +20,8 @@ from jaxtyping import Int
 from workbench.audit import layout
 from workbench.audit.layout import CLEAN
 from workbench.audit.results import Run
+from workbench.review.pseudonyms import Pseudonyms
+from workbench.review.worklist_names import write_pseudonyms
 from workbench.review.worklist_risk import FOLDS, write_risk
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import atomic_path, canonical_hash
@@ -149,6 +151,7 @@ class WorklistIndex:
         self.run = run
         self.path = run.folder / "analysis" / "worklist.duckdb"
         self.lock = threading.RLock()
+        self._named = False
         self._asked: dict[str, Int[np.ndarray, " exam"]] = {}
         self.connection = connect()
         key = key_of(run)
@@ -172,6 +175,13 @@ class WorklistIndex:
         """Return the rows of a query."""
         with self.connection.cursor() as cursor:
             return list(cursor.execute(query, parameters).fetchall())
+
+    def ready_for(self, names: Pseudonyms) -> None:
+        """Make the exams searchable by pseudonym; done once."""
+        with self.lock:
+            if not self._named:
+                write_pseudonyms(self.connection, names)
+            self._named = True
 
     def places_of(
         self, where: str, given: dict[str, Any], place: str, stamp: tuple[int, int]
