@@ -17,6 +17,7 @@ from workbench.review.markup import chips, heading, literal, reading_as, reads_t
 from workbench.review.protocols import STAGE_NAMES
 from workbench.review.reads import DME_GRADES, REASONS, SavedRead
 from workbench.review.standing import REVEALS, Standing
+from workbench.review.tour import tour
 from workbench.review.trust_markup import trust_panel
 from workbench.review.viewer import viewer
 from workbench.review.words import EYE_NAMES, PLAN_WORDS, grade_words
@@ -156,6 +157,7 @@ def reading(desk: Desk, case: Case, draft: Draft, now: Standing, following: str 
             st.rerun(scope="app")
     status(draft)
     st.caption("Keys: digits · J next field · Ctrl+Enter saves", help=KEYS_HELP)
+    tour("exam", desk.protocol)
 
 
 def save_button(words: str, *, disabled: bool = False) -> bool:

@@ -10,6 +10,7 @@ import streamlit as st
 from workbench.review.access import may_open
 from workbench.review.entrance import enter, open_desk, open_page, recalled
 from workbench.review.markup import STYLE
+from workbench.review.theme import keep_theme
 from workbench.schema.errors import WorkbenchError
 
 # A page's file without its ending → its title, in the order in which they stand; rules are in `review.access`.
@@ -32,6 +33,7 @@ def refused(page: str) -> None:
 
 st.set_page_config(page_title="Review · Retina Trust Workbench", layout="wide")
 st.html(STYLE)
+keep_theme(tuple(TITLES))
 try:
     desk = open_desk()
     st.session_state["desk"] = desk

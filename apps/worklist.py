@@ -12,6 +12,7 @@ from workbench.review.access import may
 from workbench.review.desk import Desk
 from workbench.review.entrance import current, dialog, names_switch, open_page, reader_name, require, true_names
 from workbench.review.people import People
+from workbench.review.tour import tour
 from workbench.review.worklist import ReaderWorklist, WorklistFilter, next_undecided
 from workbench.review.worklist_index import BLIND_ORDER
 from workbench.review.worklist_rows import message, show_rows
@@ -57,13 +58,18 @@ def show(desk: Desk) -> None:
         everything = desk.worklist(reader)
         total, done = everything.counts()
         summary(desk, total, done)
+        tour("worklist", desk.protocol, first=done == 0)
         chosen = filters(desk, reader)
         shown = desk.worklist(reader, chosen, true_names=true_names(desk))
         passing = total if not chosen.active else len(shown)
         if done == total:
             st.success("You have read every exam of this run. See the run overview for what the model does to it.")
         elif begin.button(
-            "Read next", type="primary", icon=":material/arrow_forward:", help="The most pressing unread exam of these"
+            "Read next",
+            type="primary",
+            icon=":material/arrow_forward:",
+            help="The most pressing unread exam of these",
+            key="read_next",
         ):
             open_exam(desk, next_undecided(shown) or next_undecided(everything))
         if passing == 0:
@@ -87,7 +93,7 @@ def summary(desk: Desk, total: int, done: int) -> None:
 def filters(desk: Desk, reader: str) -> WorklistFilter:
     """Return what the reader wants to see; it stays while the reader is on other pages."""
     restore(st.session_state.setdefault("chosen", WorklistFilter(order=BLIND_ORDER if desk.blind else "priority")))
-    line = st.columns([1.5, 1.3, 1.3, 1, 1, 2.1], vertical_alignment="bottom")
+    line = st.columns([1.2, 1.6, 1.2, 1, 1, 2.3], vertical_alignment="bottom")
     with line[0]:
         queue_choice(desk, reader)
     orders = [BLIND_ORDER] if desk.blind else [name for name in ORDER_NAMES if name != BLIND_ORDER]

@@ -84,6 +84,7 @@ class Keeper {
   }
 
   key(event) {
+    if (document.documentElement.dataset.tour) return; // the tour covers the form
     if ((event.ctrlKey || event.metaKey) && event.key === "Enter") this.tell();
     if (event.ctrlKey || event.metaKey || event.altKey || !this.data) return;
     const target = event.composedPath()[0];

@@ -306,7 +306,7 @@ class Viewer {
   }
 
   key(event) {
-    if (!this.root.isConnected || !this.data) return;
+    if (!this.root.isConnected || !this.data || document.documentElement.dataset.tour) return;
     if (event.type === "keyup") {
       if (event.key.toLowerCase() === "h") this.letGo();
       if (event.key === " ") this.spaced = false;

@@ -102,11 +102,3 @@ def chromium() -> Iterator[object]:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
-
-
-@pytest.fixture(autouse=True)
-def same_main_module() -> Iterator[None]:
-    """Put the main module back: AppTest leaves the app there, and worker processes of later tests would run it."""
-    main = sys.modules["__main__"]
-    yield
-    sys.modules["__main__"] = main

@@ -62,7 +62,7 @@ def new_page(chromium: Any, provider: LoginProvider) -> Iterator[Callable[[], An
     contexts = []
 
     def make() -> Any:
-        context = chromium.new_context(viewport={"width": 1366, "height": 768})
+        context = chromium.new_context(viewport={"width": 1366, "height": 768}, color_scheme="dark")
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)

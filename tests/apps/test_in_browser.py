@@ -41,7 +41,7 @@ def address(serve: Callable[[Path], str], folder: Path) -> str:
 
 @pytest.fixture
 def page(chromium: Any) -> Iterator[Any]:
-    context = chromium.new_context(viewport={"width": 1366, "height": 768})
+    context = chromium.new_context(viewport={"width": 1366, "height": 768}, color_scheme="dark")
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     page.faults, page.hosts, page.pictures = [], set(), []

@@ -58,7 +58,7 @@ def address(serve_command: Callable[..., str], tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def page(chromium: Any) -> Iterator[Any]:
-    context = chromium.new_context(viewport={"width": 1366, "height": 768})
+    context = chromium.new_context(viewport={"width": 1366, "height": 768}, color_scheme="dark")
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     page.faults, page.requests, page.sent, page.received = [], [], [], []

@@ -192,6 +192,8 @@ def _refuse_without_login(
 
 
 def _options(port: int, address: str = ADDRESS, team: Path | None = None, host: str = "") -> list[str]:
+    from workbench.review.theme import theme_options
+
     settings = {
         "server.address": address,
         "server.port": port,
@@ -208,11 +210,7 @@ def _options(port: int, address: str = ADDRESS, team: Path | None = None, host: 
         "browser.gatherUsageStats": "false",
         "client.showErrorDetails": "none",
         "client.toolbarMode": "viewer",
-        "theme.base": "dark",
-        "theme.primaryColor": "#4cc2ff",
-        "theme.backgroundColor": "#0e1116",
-        "theme.secondaryBackgroundColor": "#1a1f27",
-        "theme.textColor": "#e8eaed",
+        **theme_options(),
     }
     secrets = [] if team is None else [f"--secrets.files={team.resolve()}"]
     named = [f"--{name}={value}" for name, value in settings.items()]

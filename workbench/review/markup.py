@@ -12,6 +12,11 @@ from workbench.review.words import call_words
 
 STYLE: Final = """
 <style>
+@media (min-width: 2400px) { html:root { font-size: 20px; } }
+@media (min-width: 3200px) { html:root { font-size: 26px; } }
+@media (max-width: 1500px) { .st-key-entry [data-testid="stButton"] kbd { display: none; } }
+[data-testid="stButton"] button { padding-inline: 0.55rem; }
+.st-key-theme { position: absolute; }
 [data-testid="stMainBlockContainer"] { padding: 4.4rem 1.4rem 1rem; }
 [data-testid="stButtonGroup"] button { padding-inline: 0.6rem; }
 [data-testid="stMainBlockContainer"] [data-testid="stVerticalBlock"] { gap: 0.55rem; }
@@ -52,11 +57,11 @@ ol.steps { margin: 2px 0; padding-left: 1.2rem; font-size: 0.9rem; }
 ol.steps li.done { opacity: 0.72; } ol.steps li.next { font-weight: 600; }
 .answer p { font-size: 1.08rem; font-weight: 600; margin: 0 0 4px; }
 .answer ul { margin: 0; padding-left: 1.1rem; font-size: 0.92rem; max-width: 110ch; }
-.trust { display: grid; grid-template-columns: repeat(auto-fit, minmax(250px, 1fr)); gap: 6px 28px; }
-.trust section { max-width: 430px; } .trust section.wide { grid-column: 1 / -1; max-width: none; }
+.trust { display: grid; grid-template-columns: repeat(auto-fit, minmax(15.6rem, 1fr)); gap: 6px 28px; }
+.trust section { max-width: 27rem; } .trust section.wide { grid-column: 1 / -1; max-width: none; }
 .trust h4 { font-size: 0.95rem; margin: 0 0 4px; padding: 0; } .trust p { margin: 2px 0; font-size: 0.9rem; }
 .trust ul { margin: 2px 0; padding-left: 1.1rem; }
-.trust .plot { position: relative; display: flex; align-items: flex-end; gap: 1px; height: 44px; }
+.trust .plot { position: relative; display: flex; align-items: flex-end; gap: 1px; height: 2.75rem; }
 .trust .plot { border-bottom: 1px solid rgba(140, 150, 165, 0.6); }
 .trust .plot b { flex: 1; background: rgba(140, 150, 165, 0.55); } .trust .plot b.above { background: #4cc2ff; }
 .trust .plot i.cut { position: absolute; top: 0; bottom: 0; border-left: 2px dashed currentColor; }
