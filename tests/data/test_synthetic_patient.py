@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from workbench.data.synthetic.camera import CAMERAS, CLEANED_EVERY, dirt_of
-from workbench.data.synthetic.eye import MASK_COLOURS, draw_anatomy, draw_complexion, reflect
+from workbench.data.synthetic.eye import draw_anatomy, draw_complexion, reflect
 from workbench.data.synthetic.lesions import Findings, Lesion, paint_lesions, plan_findings
 from workbench.data.synthetic.patient import MISSING_SHARE, QUALITY_SHARES, draw_patient, render_patient
 from workbench.data.synthetic.vessels import quadrant_of

@@ -11,9 +11,10 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from workbench.audit import layout
+from workbench.audit.attention import attention_tables
 from workbench.audit.cross_fit import CrossFit, cross_fit, shown
 from workbench.audit.figures.figure import Answered
-from workbench.audit.figures.rows import figures
+from workbench.audit.figures.rows import figures, localisation_rows
 from workbench.audit.intake import RunIntake, intake_of
 from workbench.audit.layout import AnalysisSummary, MeasurementSpec
 from workbench.audit.map_gate import map_rows, methods_withheld, with_withheld_rates
@@ -62,6 +63,12 @@ def analyse(folder: Path, *, resamples: int = 1000) -> Run:
     of_maps = map_rows(run, resamples=resamples)
     refused = methods_withheld(of_maps, run.manifest.policy.maps)
     rows += [table for table in (of_maps, with_withheld_rates(run, refused, resamples=resamples)) if len(table)]
+    attention, means = attention_tables(run)
+    layout.write_table(layout.analysis_path(folder, "attention"), attention, layout.ATTENTION_SCHEMA)
+    layout.write_table(layout.analysis_path(folder, "mean_maps"), means, layout.MEAN_MAPS_SCHEMA)
+    if attention:
+        patients = dict(zip(eyes["exam_id"], eyes["patient_id"], strict=True))
+        rows.append(localisation_rows(run.manifest, run.attention(), patients, resamples=resamples))
     _write(folder, pd.concat(rows), pd.concat(tables), pd.concat(answers))
     _write_summary(run, cutoff, resamples, refused)
     return open_run(folder)

@@ -82,6 +82,7 @@ class ExplanationPlan(Config):
     unlearned: Path | None = Field(
         default=None, description="a model trained on permuted labels: no map may look like its maps; null: not checked"
     )
+    lesions: Path | None = Field(default=None, description="folder of an experimental lesion detector; null: none")
 
 
 EPSILONS = (0.5, 1.0, 2.0)
@@ -167,4 +168,5 @@ class AuditConfig(Config):
         for path in ("manifest", "cache"):
             del values["data"][path]
         del values["explanations"]["unlearned"]
+        del values["explanations"]["lesions"]  # its weights' hash stands in the plan
         return values

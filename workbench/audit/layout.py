@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -10,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from workbench.schema.config import Config
@@ -25,6 +27,8 @@ CLEAN: Final = "clean"
 PHOTOGRAPHS: Final = "photographs"
 INTAKE: Final = "intake"
 INFLUENCE: Final = "influence"
+MASKS: Final = "masks"
+LESIONS: Final = "lesions"
 
 Status = Literal["done", "failed", "skipped"]
 
@@ -142,7 +146,17 @@ TRUST_CHECKS: Final = (
 MAP_TRUST_SCHEMA: Final = pa.schema([*_ROW_OF_A_PART, *[(name, pa.float64()) for name in TRUST_CHECKS]])
 """What a method's map of one eye shows under each check; null where it says nothing there."""
 PHOTOGRAPHS_SCHEMA: Final = pa.schema([*_ROW_OF_A_PART, ("jpeg", pa.binary())])
+MARKS_SCHEMA: Final = pa.schema(
+    [
+        *_ROW_OF_A_PART,
+        ("labels", pa.binary()),  # PNG of one grey level per kind (`schema.lesions.LABELS`); null: no mask
+        ("over", pa.string()),  # photograph: its own pixels; square: what the model saw, at any resolution
+    ]
+)
+"""Where lesions lie: by the data set's masks, or as an experimental detector found them."""
 PART_SCHEMAS: Final = {
+    "masks": MARKS_SCHEMA,
+    "lesions": MARKS_SCHEMA,
     "draws": DRAWS_SCHEMA,
     "maps": MAPS_SCHEMA,
     "photographs": PHOTOGRAPHS_SCHEMA,
@@ -187,6 +201,35 @@ DECISIONS_SCHEMA: Final = pa.schema(
         ("silent_failure", pa.bool_()),
     ]
 )
+ATTENTION_SCHEMA: Final = pa.schema(
+    [
+        ("exam_id", pa.string()),
+        ("eye", pa.string()),
+        ("method", pa.string()),  # an explanation, or a floor: floor.random, floor.edges
+        ("source", pa.string()),  # mask | found | field
+        ("kind", pa.string()),  # of lesion, any lesion, optic disc, fovea; of the field: rim, outside
+        ("area", pa.float64()),  # share of the field: what a map without information would give as energy and precision
+        ("energy", pa.float64()),  # share of the positive attribution
+        ("average_precision", pa.float64()),
+        ("overlap", pa.float64()),  # intersection over union at equal area
+        ("pointing", pa.float64()),  # 1: the hottest point lies on it
+        ("lesions", pa.int64()),
+        ("looked_at", pa.int64()),  # lesions that the hottest twentieth of the field reaches
+    ]
+)
+"""`analysis/attention.parquet`: one row per map that is shown, and kind of mark."""
+MEAN_MAPS_SCHEMA: Final = pa.schema(
+    [
+        ("method", pa.string()),
+        ("grade", pa.int64()),  # of the eye; null: all eyes
+        ("eyes", pa.int64()),
+        ("height", pa.int64()),
+        ("width", pa.int64()),
+        ("scale", pa.float64()),
+        ("values", pa.binary()),
+    ]
+)
+"""`analysis/mean_maps.parquet`: attention over eyes laid on each other's optic disc, left eyes mirrored; 1 is even."""
 EYES_SCHEMA: Final = pa.schema(
     [
         ("measurement", pa.string()),
@@ -277,6 +320,12 @@ ROW_NAMES: Final[dict[str, str]] = {
     "discordant_pair_right": "pairs with one referable eye of which both eyes are called rightly; clean",
     "healthy_eye_called": "eyes of grade 0-1 called referable, by the fellow's state or its grade `at`; clean",
     "referable_eye_called": "eyes of grade 2-4 called referable, by the fellow's state; clean",
+    "map_energy": "share of the positive attribution that lies on `of` (mask or found, and kind)",
+    "map_energy_over_area": "the same over the share of the field that `of` covers: 1 is what chance gives",
+    "map_average_precision": "area under the precision-recall curve of the map's pixels against the marked ones",
+    "map_overlap": "intersection over union of the marked pixels and as many of the hottest ones",
+    "map_pointing": "maps whose hottest point lies on a marked pixel, within a hundredth of the field",
+    "map_looked_at": "marked lesions that the hottest twentieth of the field reaches",
     "healthy_eye_called_rise": "healthy eyes called beside a referable fellow minus beside a healthy one; clean",
     "referable_eye_called_rise": "referable eyes called beside a referable fellow minus beside a healthy one; clean",
     "influence_change": "mean |change| of an eye's P(referable) when what is beside it is changed as `of` says",
@@ -309,7 +358,7 @@ class MeasurementSpec(Config):
     """One thing that is measured on the exams, or on a stated sample of them."""
 
     id: str
-    kind: Literal["draws", "maps", "photographs", "intake", "influence", "map_trust"]
+    kind: Literal["draws", "maps", "photographs", "intake", "influence", "map_trust", "masks", "lesions"]
     stress: StressSpec | None = None
     method: str | None = None
     exams: int | None = None
@@ -368,6 +417,8 @@ class RunManifest(Config):
     """Of the model's intake.safetensors; None: not checked."""
     unlearned_sha256: str | None = None
     """Of the model trained on permuted labels with whose maps each method's were compared; None: not compared."""
+    lesion_detector_sha256: str | None = None
+    """Of the weights of the experimental lesion detector; None: lesions were not looked for."""
     members: tuple[Member, ...] = ()
     """The other models of an ensemble, or the checkpoints, in the order of their draws."""
     plan_hash: str
@@ -434,7 +485,7 @@ def part_path(folder: Path, measurement_id: str, chunk: int) -> Path:
     return folder / "parts" / measurement_id / f"{chunk:05d}.parquet"
 
 
-def analysis_path(folder: Path, table: Literal["rows", "decisions", "eyes"]) -> Path:
+def analysis_path(folder: Path, table: Literal["rows", "decisions", "eyes", "attention", "mean_maps"]) -> Path:
     """Return where a table of the analysis lies."""
     return folder / "analysis" / f"{table}.parquet"
 
@@ -511,6 +562,19 @@ def unpack_map(row: Mapping[str, Any]) -> Float[np.ndarray, "height width"] | No
         return None
     flat = np.frombuffer(row["values"], dtype="<f2").astype(np.float32) * np.float32(row["scale"])
     return flat.reshape(int(row["height"]), int(row["width"]))
+
+
+def label_png(labels: UInt8[np.ndarray, "height width"]) -> bytes:
+    """Return labels as the PNG that `MARKS_SCHEMA` keeps."""
+    buffer = io.BytesIO()
+    Image.fromarray(labels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def read_label_png(png: bytes) -> UInt8[np.ndarray, "height width"]:
+    """Return the labels of `label_png`."""
+    with Image.open(io.BytesIO(png)) as image:
+        return np.array(image, dtype=np.uint8)
 
 
 _NULLABLE: Final = {

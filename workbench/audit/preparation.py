@@ -26,6 +26,7 @@ from workbench.audit.units import Bench
 from workbench.data.exams import Exams, open_exams
 from workbench.explanation.registry import EXPLANATIONS
 from workbench.models.checkpoint import load_model, model_hash
+from workbench.models.lesion_net import load_detector
 from workbench.models.precision import resolve_precision
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import canonical_hash, sha256_file
@@ -68,6 +69,7 @@ def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
         read_laterality(config.model),
         config.policy.maps,
         None if config.explanations.unlearned is None else load_model(config.explanations.unlearned)[0],
+        None if config.explanations.lesions is None else load_detector(config.explanations.lesions),
     )
     return bench, card, manifest
 
@@ -108,7 +110,17 @@ def _trust_measurements(config: AuditConfig) -> list[MeasurementSpec]:
 
 
 def _measurements(config: AuditConfig, bench: Bench) -> tuple[MeasurementSpec, ...]:
-    return measurements_of(config, intake=bench.laterality is not None)
+    marks = {
+        layout.MASKS: bench.exams.eyes["mask_path"].notna().any(),
+        layout.LESIONS: bench.detector is not None,
+    }
+    explained, kinds = config.explanations, {layout.MASKS: "masks", layout.LESIONS: "lesions"}
+    planned = [
+        MeasurementSpec.model_validate({"id": name, "kind": kinds[name], "exams": explained.exams})
+        for name, wanted in marks.items()
+        if wanted and explained.methods
+    ]
+    return (*measurements_of(config, intake=bench.laterality is not None), *planned)
 
 
 def table_of_eyes(exams: Exams) -> pd.DataFrame:
@@ -178,6 +190,8 @@ def describe(
         values["laterality_sha256"] = card.provenance.laterality_sha256
     if config.explanations.unlearned is not None:
         values["unlearned_sha256"] = model_hash(config.explanations.unlearned)
+    if bench.detector is not None:
+        values["lesion_detector_sha256"] = bench.detector.card.weights_sha256
     plan_hash = canonical_hash(values)
     created = datetime.now(UTC).isoformat(timespec="seconds")
     return RunManifest.model_validate({**values, "run_id": plan_hash[:12], "created": created, "plan_hash": plan_hash})

@@ -6,14 +6,14 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from pydantic import ValidationError
 
 from workbench.audit import layout
@@ -81,6 +81,18 @@ class Run:
         """One row per measurement, exam and eye that was measured."""
         return read_table(layout.analysis_path(self.folder, "eyes"), layout.EYES_SCHEMA)
 
+    def attention(self) -> pd.DataFrame:
+        """One row per map and kind of mark: how much of the map lies on it; empty for a run that is older."""
+        return self._table_or_none("attention", layout.ATTENTION_SCHEMA)
+
+    def mean_maps(self) -> pd.DataFrame:
+        """Attention over eyes laid on each other's optic disc, one row per method and grade; empty where unknown."""
+        return self._table_or_none("mean_maps", layout.MEAN_MAPS_SCHEMA)
+
+    def _table_or_none(self, name: Literal["attention", "mean_maps"], schema: pa.Schema) -> pd.DataFrame:
+        path = layout.analysis_path(self.folder, name)
+        return read_table(path, schema) if path.exists() else layout.table_of([], schema).to_pandas()
+
     def stress_checks(self) -> pd.DataFrame:
         """One row per stressed measurement and exam: was the budget kept, did the answer really flip."""
         frames = [
@@ -139,6 +151,11 @@ class Run:
             fellow_share=_number(row["fellow_share"]),
             completeness_gap=_number(row["completeness_gap"]),
         )
+
+    def marks(self, measurement: str, exam_id: str, eye: str) -> UInt8[np.ndarray, "height width"] | None:
+        """Return the labels of one eye by 'masks' or 'lesions' (places in `schema.lesions.LABELS`), or None."""
+        row = self._eye_row(measurement, exam_id, eye)
+        return None if row is None or row["labels"] is None else layout.read_label_png(row["labels"])
 
     def part(self, measurement: str, chunk: int) -> pd.DataFrame:
         """Return one stored part."""

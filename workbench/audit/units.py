@@ -14,11 +14,13 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from workbench.audit.influence import influence_rows
-from workbench.audit.layout import PART_SCHEMAS, MeasurementSpec, Member, pack_map, part_path, write_table
+from workbench.audit.layout import PART_SCHEMAS, MeasurementSpec, Member, label_png, pack_map, part_path, write_table
 from workbench.audit.map_trust import MapExaminer
 from workbench.audit.plan import Unit
 from workbench.data.exams import ExamBatch, Exams
+from workbench.data.masks import read_labels
 from workbench.explanation.checks import ExplanationResult, explain
+from workbench.models.lesion_net import Detector
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 from workbench.schema.seeds import seed_for
@@ -50,6 +52,7 @@ class Bench:
         members: the further models of an ensemble.
         engine: of what runs once per exam.
         unlike: measures how unlike the training photographs an eye is, where the model has a reference.
+        detector: finds lesions (experimental), where one was named.
         laterality: tells photographs that look like the other eye, where the model has it.
         maps: what a map must pass before it is kept.
         unlearned: a model trained on permuted labels, with whose maps each method's are compared.
@@ -68,6 +71,7 @@ class Bench:
     laterality: Laterality | None = None
     maps: MapPolicySpec = field(default_factory=lambda: MapPolicySpec.model_validate({}))
     unlearned: nn.Module | None = None
+    detector: Detector | None = None
 
     def photographed(self, index: int) -> tuple[bool, bool]:
         """Return which eyes of an exam can be measured."""
@@ -286,6 +290,29 @@ def _map_trust(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int
     return rows
 
 
+def _masks(bench: Bench, _: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
+    rows: dict[tuple[int, int], Row] = {}
+    for index in indices:
+        for eye in range(2):
+            path = bench.exams.eyes["mask_path"].iloc[2 * index + eye]
+            marked = None if path is None or path != path or not str(path) else read_labels(Path(str(path)))
+            rows[index, eye] = {} if marked is None else {"labels": label_png(marked), "over": "photograph"}
+    return rows
+
+
+def _lesions(bench: Bench, _: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
+    if bench.detector is None:
+        raise WorkbenchError("the plan looks for lesions, but no detector was given", "name it: explanations.lesions")
+    rows: dict[tuple[int, int], Row] = {}
+    names: tuple[Literal["OD", "OS"], Literal["OD", "OS"]] = ("OD", "OS")
+    for index in indices:
+        for eye, name in enumerate(names):
+            if bench.photographed(index)[eye]:
+                pixels = bench.exams.photograph_square(index, name, bench.detector.card.size)
+                rows[index, eye] = {"labels": label_png(bench.detector.labels(pixels)), "over": "square"}
+    return rows
+
+
 Measure = Callable[[Bench, MeasurementSpec, Sequence[int]], dict[tuple[int, int], Row]]
 MEASURES: Final[dict[str, Measure]] = {
     "draws": _draws,
@@ -294,5 +321,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "intake": _intake,
     "influence": _influence,
     "map_trust": _map_trust,
+    "masks": _masks,
+    "lesions": _lesions,
 }
 """What is done for each kind of measurement."""

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from workbench.data.cache import PixelCache, build_cache
 from workbench.data.crop import CropGeometry
+from workbench.data.decode import UnreadablePhotograph
+from workbench.data.preprocess import preprocess_photograph
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES, UNGRADED
 from workbench.schema.manifest import COLUMNS
@@ -98,6 +100,23 @@ class Exams:
         """Return one eye's prepared pixels, or None where it is not present."""
         slot = self._slots[index, EYES.index(eye)]
         return np.ascontiguousarray(self._cache.open()[slot].transpose(1, 2, 0)) if slot >= 0 else None
+
+    def photograph_square(self, index: int, eye: Literal["OD", "OS"], size: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Return the square around an eye's field, without equalisation, at ``size`` pixels from the photograph itself.
+
+        Where the photograph is gone or is no finer than the prepared pixels, those are returned as they are.
+        """
+        row = self.eyes.iloc[2 * index + EYES.index(eye)]
+        plain = self.spec.model_copy(update={"size": size, "clahe": False, "local_average": False})
+        prepared = self.pixels(index, eye)
+        if prepared is not None and plain == self.spec:
+            return prepared
+        try:
+            return preprocess_photograph(Path(str(row["image_path"])), plain).pixels
+        except UnreadablePhotograph:
+            if prepared is None:
+                raise
+            return prepared
 
     def geometry(self, index: int, eye: Literal["OD", "OS"]) -> CropGeometry | None:
         """Return where one eye's pixels lie in its photograph, or None where it is not present."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workbench.audit.figures.attention import attention_figures
 from workbench.audit.figures.calibration import calibration_figures
 from workbench.audit.figures.conformal import conformal_figures
 from workbench.audit.figures.eyes import per_eye
@@ -55,6 +56,18 @@ def _possible(run: RunManifest, figure: Figure | Found) -> Figure | Found:
     if reason is None:
         return figure
     return Found(figure.name, NOTHING, figure.subgroup, figure.at, figure.of, reason)
+
+
+def localisation_rows(
+    run: RunManifest, table: pd.DataFrame, patients: dict[str, str], *, resamples: int
+) -> pd.DataFrame:
+    """Return the rows of where maps lie; their measurement is that of the maps, or the floor's name."""
+    rows = []
+    for method, wanted in attention_figures(table, patients).items():
+        known = method if method.startswith("floor.") else f"maps.{method}"
+        measurement = MeasurementSpec(id=known, kind="maps", method=method)
+        rows += [_row(run, measurement, figure, resamples) for figure in wanted]
+    return pd.DataFrame(rows, columns=ROWS_SCHEMA.names)
 
 
 def figure_seed(run: RunManifest, measurement: MeasurementSpec, figure: Figure | Found) -> int:

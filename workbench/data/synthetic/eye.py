@@ -14,18 +14,7 @@ from workbench.data.synthetic.colour import blend, combined, spread
 from workbench.data.synthetic.lesions import Findings, Kind, Lesion, paint_lesions
 from workbench.data.synthetic.vessels import Vessel, draw_vessels, grow_vessels
 from workbench.data.synthetic.view import View
-
-MASK_COLOURS: Final[dict[str, tuple[int, int, int]]] = {
-    "optic disc": (255, 255, 0),
-    "soft exudate": (0, 255, 0),
-    "hard exudate": (0, 0, 255),
-    "haemorrhage": (255, 0, 0),
-    "irma": (255, 0, 255),
-    "neovascularisation": (0, 255, 255),
-    "microaneurysm": (255, 255, 255),
-}
-"""RGB of each kind in a mask: IDRiD's colours, and magenta and cyan for what IDRiD does not mark. Where two kinds
-meet, the later in this list shows."""
+from workbench.schema.lesions import MASK_COLOURS
 
 
 @dataclass(frozen=True)
