@@ -58,7 +58,7 @@ def test_both_eyes_are_laid_on_one_disc() -> None:
 @pytest.fixture(scope="module")
 def marked_run(tmp_path_factory):
     root = tmp_path_factory.mktemp("marked")
-    write_cohort(root / "cohort", patients=60, size=64, workers=1)
+    write_cohort(root / "cohort", patients=24, size=64, workers=1)
     save_detector(
         LesionNet(LesionCard(size=64, channels=(8, 8, 8, 8, 8, 8))),
         LesionCard(size=64, channels=(8, 8, 8, 8, 8, 8)),

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from workbench import __version__
-from workbench.cli import audit, data, demo, handover, model, report, review, study, train
+from workbench.cli import audit, data, demo, handover, lesions, model, report, review, study, train
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.progress import console
 
@@ -31,6 +31,7 @@ app.add_typer(review.app, name="review")
 app.add_typer(handover.app, name="handover")
 app.command("study", no_args_is_help=True)(study.study)
 app.add_typer(model.app, name="model")
+app.add_typer(lesions.app, name="lesions")
 app.command("train", no_args_is_help=True)(train.train_command)
 app.command("demo")(demo.demo)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from workbench.data.importers.assemble import assemble
 from workbench.data.importers.photographs import files_by_stem, require_folder, the_file
 from workbench.data.importers.result import ImportOptions, ImportResult, Listing, Remark, Row
 from workbench.data.importers.tables import LINE, at_line, grade_of, read_table, text_of, whole_number
+from workbench.data.masks import read_labels
+from workbench.schema.lesions import LABELS, OPTIC_DISC
 
 IMAGE, GRADE, EDEMA = "Image name", "Retinopathy grade", "Risk of macular edema"
 NO_TABLE: Final = "no grading table was given"
@@ -18,6 +21,8 @@ NO_TABLE: Final = "no grading table was given"
 
 def import_idrid(images: Path, labels: Path | None, options: ImportOptions) -> ImportResult:
     """Import IDRiD; the source says neither whose eye it is nor which, so each photograph is its own patient.
+
+    Which eye it is follows from a mask that marks the optic disc, and is unknown without one.
 
     Masks are looked for in ``masks/`` beside the images, or in ``options.masks``, under the photograph's name.
     ``labels`` may be the table of the grading part; it is matched by the whole name, because IDRiD_01 of the
@@ -43,7 +48,9 @@ def import_idrid(images: Path, labels: Path | None, options: ImportOptions) -> I
         if path is None:
             listing.left_out.append(Remark(source, fault))
             continue
-        listing.rows.append({**_row(stem, path), **grades, **_mask(path, masks.get(stem)), "source": source})
+        marked = _mask(path, masks.get(stem))
+        eye = {"eye": _eye_of(marked["mask_path"])} if "mask_path" in marked else {}
+        listing.rows.append({**_row(stem, path), **grades, **marked, **eye, "source": source})
     return assemble(listing, options)
 
 
@@ -91,3 +98,14 @@ def _mask(photograph: Path, candidates: list[Path] | None) -> Row:
     if sizes[0] != sizes[1]:
         return {"remark": f"the lesion mask has another size than its photograph: {candidates[0].name}"}
     return {"mask_path": candidates[0]}
+
+
+def _eye_of(mask: Path) -> str:
+    """Return which eye a photograph centred on the macula shows: the optic disc lies nasally, right in a right eye.
+
+    'unknown' where no disc is marked, or it lies within a tenth of the width from the middle.
+    """
+    marked = np.flatnonzero((read_labels(mask) == LABELS.index(OPTIC_DISC)).any(axis=0))
+    with Image.open(mask) as image:
+        away = (float(marked.mean()) + 0.5) / image.width - 0.5 if len(marked) else 0.0
+    return "unknown" if abs(away) < 0.1 else "OD" if away > 0 else "OS"
