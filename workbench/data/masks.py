@@ -18,7 +18,8 @@ _CODES: Final = {kind: colour[0] << 16 | colour[1] << 8 | colour[2] for kind, co
 
 def labels_of(mask: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width"]:
     """Return which kind each pixel of a colour-coded mask marks (place in `LABELS`); other colours mark nothing."""
-    code = mask.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    red, green, blue = (mask[..., channel].astype(np.uint32) for channel in range(3))
+    code = red << 16 | green << 8 | blue
     labels = np.zeros(code.shape, np.uint8)
     for kind, colour in _CODES.items():
         labels[code == colour] = LABELS.index(kind)
