@@ -66,7 +66,7 @@ def localisation_rows(
     for method, wanted in attention_figures(table, patients).items():
         known = method if method.startswith("floor.") else f"maps.{method}"
         measurement = MeasurementSpec(id=known, kind="maps", method=method)
-        rows += [figure_row(run, measurement, figure, resamples) for figure in wanted]
+        rows += [row_of(run, measurement, figure, resamples) for figure in wanted]
     return pd.DataFrame(rows, columns=ROWS_SCHEMA.names)
 
 
