@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import streamlit as st
 
+from workbench.audit.attention_words import exam_sentences
 from workbench.review.access import may, role_for
 from workbench.review.cases import Case, stress_summary
 from workbench.review.desk import Desk
@@ -77,6 +78,7 @@ def show(desk: Desk) -> None:
     if now.shows("exam_score"):
         st.html(trust_panel(desk.trust(exam_id)))
     if now.shows("maps"):
+        where_maps_lie(desk, exam_id)
         under_stress(case)
 
 
@@ -245,6 +247,18 @@ def _plan(read: SavedRead) -> str:
     plan = PLAN_WORDS.get(read.disposition or "", "no plan")
     months = f" in {read.rescreen_months} months" if read.rescreen_months else ""
     return plan + months + (f" · “{read.patient_note}”" if read.patient_note else "")
+
+
+def where_maps_lie(desk: Desk, exam_id: str) -> None:
+    """Say what each eye's answer owes to the other, and where its maps lie; a map that is withheld says nothing."""
+    told = exam_sentences(desk.run, exam_id)
+    if any(told.values()):
+        st.html(
+            "<b>What the maps are worth</b> <span class='quiet'>where the model looked; not where disease is</span>"
+        )
+    for eye, sentences in told.items():
+        for sentence in sentences:
+            st.html(f"{eye} · {literal(sentence)}")
 
 
 def under_stress(case: Case) -> None:

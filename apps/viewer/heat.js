@@ -49,6 +49,24 @@ class HeatMap {
     return this.smoothMap;
   }
 
+  // The hottest twentieth of the field by the smoothed map, as where the workbench says *looked at*; nothing else is drawn.
+  regions() {
+    if (this.top) return this.top;
+    const [width, height] = this.size;
+    const { values } = this.smooth();
+    const inside = values.filter((_, pixel) => (
+      Math.hypot((pixel % width) + 0.5 - width / 2, Math.floor(pixel / width) + 0.5 - height / 2) < 0.49 * width
+    ));
+    const cutoff = Math.max(inside.sort()[Math.floor(0.95 * inside.length)], 1e-6);
+    this.top = document.createElement("canvas");
+    Object.assign(this.top, { width, height });
+    const context = this.top.getContext("2d");
+    const image = context.createImageData(width, height);
+    values.forEach((value, pixel) => { if (value >= cutoff) image.data.set([...FOR, 190], 4 * pixel); });
+    context.putImageData(image, 0, 0);
+    return this.top;
+  }
+
   // Lines of equal value in shares of the square, made once per scale.
   contours(scale) {
     if (this.lines?.scale === scale) return this.lines.paths;

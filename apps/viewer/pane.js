@@ -180,6 +180,7 @@ class Pane {
     this.paint(1, views, ratio, (context, view) => {
       if (!shown || !view.withMap) return;
       if (state.mode === "contour") this.drawContours(context, map, view);
+      else if (state.mode === "regions") context.drawImage(map.regions(), view.left, view.top, view.side, view.side);
       else context.drawImage(map.canvas, view.left, view.top, view.side, view.side);
     });
   }

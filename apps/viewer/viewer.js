@@ -1,7 +1,7 @@
 // Two eyes in one view. Everything here runs in the browser; the page hears only of a finished stroke.
 
 const LARGEST_ZOOM = 40;
-const MODES = ["blend", "contour", "beside"];
+const MODES = ["blend", "contour", "regions", "beside"];
 const HINTS = {
   pan: "",
   point: "Click to mark",

@@ -152,6 +152,11 @@ class Run:
             completeness_gap=_number(row["completeness_gap"]),
         )
 
+    def influence(self, exam_id: str, eye: str) -> dict[str, Any] | None:
+        """Return one eye's row of `INFLUENCE_SCHEMA`: what its answer becomes when the fellow is changed; or None."""
+        row = self._eye_row(layout.INFLUENCE, exam_id, eye)
+        return row if row is not None and row["status"] == "done" else None
+
     def marks(self, measurement: str, exam_id: str, eye: str) -> UInt8[np.ndarray, "height width"] | None:
         """Return the labels of one eye by 'masks' or 'lesions' (places in `schema.lesions.LABELS`), or None."""
         row = self._eye_row(measurement, exam_id, eye)

@@ -40,7 +40,7 @@ def largest_of(maps: list[Float[np.ndarray, "height width"]]) -> float:
 def photograph_uri(jpeg: bytes) -> str:
     """Return a photograph of the run as a data URI, without metadata."""
     with Image.open(io.BytesIO(jpeg)) as image:
-        return _uri(image.convert("RGB"))
+        return picture_uri(image.convert("RGB"))
 
 
 def map_uri(jpeg: bytes, values: Float[np.ndarray, "height width"], largest: float) -> str:
@@ -51,10 +51,11 @@ def map_uri(jpeg: bytes, values: Float[np.ndarray, "height width"], largest: flo
     share = np.clip(values / largest, -1, 1) if largest > 0 else np.zeros_like(values)
     colours = diverging_colours()[np.round(127.5 + 127.5 * share).astype(np.int64)] / 255.0
     pixels = colours * (1 - FAINT + FAINT * np.sqrt(grey))
-    return _uri(Image.fromarray(np.round(255 * pixels).astype(np.uint8)))
+    return picture_uri(Image.fromarray(np.round(255 * pixels).astype(np.uint8)))
 
 
-def _uri(image: Image.Image) -> str:
+def picture_uri(image: Image.Image) -> str:
+    """Return a picture as a data URI, scaled down to `LONGEST_SIDE`, without metadata."""
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     clean = Image.new("RGB", image.size)  # a new image carries no EXIF, no comment and no profile
     clean.paste(image)

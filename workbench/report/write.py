@@ -28,6 +28,7 @@ from workbench.report import (
     words,
 )
 from workbench.report import readers as of_readers
+from workbench.report.attention import attention
 from workbench.report.cases import CaseGroup, case_groups
 from workbench.report.cohort import cohort
 from workbench.report.compare import Comparison, compare
@@ -140,6 +141,7 @@ def as_html(report: Report) -> str:
         recalls=performance.recalls(evidence.figures),
         targets=performance.targets(evidence.figures),
         **_confusion(evidence.run),
+        attention=attention(evidence.run, evidence.figures),
         facts=conditions.facts(evidence.run),
         failed_work=report.failed_work,
         commands=conditions.commands(evidence.run, bool(evidence.comparisons)),
