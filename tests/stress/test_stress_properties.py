@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.specs import StressSpec
+from workbench.schema.threat import Aim
 from workbench.stress.apply import apply_stress, put_back
 from workbench.stress.corruptions.worst import WORST
+from workbench.stress.norms import NORMS
 from workbench.stress.registry import ATTACKS, CORRUPTIONS, STRESSES, bind
 
 CASES = [
@@ -18,6 +20,11 @@ CASES = [
     *(StressSpec(name=name, strength=3, options={"tries": 2, "steps": 1}) for name in WORST),
     StressSpec(name="fgsm", strength=2),
     StressSpec(name="pgd", strength=2, options={"steps": 4}),
+    StressSpec(name="cleverhans_pgd", strength=2, options={"steps": 2}),
+    StressSpec(name="apgd", strength=2, options={"steps": 4, "stop": False}),
+    StressSpec(name="apgd", strength=0.3, options={"steps": 3, "stop": False}, aim=Aim(norm="l2", goal="untargeted")),
+    StressSpec(name="square", strength=2, options={"tries": 60, "stop": False}),
+    StressSpec(name="auto_attack", strength=1, options={"steps": 2, "tries": 2, "stop": False}),
     StressSpec(name="pgd", strength=0.5, options={"steps": 2, "step_share": 1.0}),
 ]
 SEEDS = [11, 22, 33]
@@ -74,11 +81,11 @@ def test_stays_in_the_box_and_the_budget_of_each_eye(
 ) -> None:
     x, present, y = exams
     result = apply_stress(model, x, present, y, spec, SEEDS, threshold=0.5)
-    budget = spec.strength / 255 if spec.name in ATTACKS else 1.0
+    budget = spec.threat.size if spec.name in ATTACKS else 1.0
     change = (result.x - x).abs().reshape(3, 2, -1).amax(dim=2)
     assert result.x.min() >= 0
     assert result.x.max() <= 1
-    assert (change <= budget + 1e-6).all()
+    assert (NORMS[spec.aim.norm](result.x - x) <= budget * (1 + 1e-5) + 1e-6).all()
     assert torch.equal(result.linf, change)
     assert result.within_budget.all()
     assert result.in_box.all()
@@ -206,7 +213,7 @@ def test_a_stress_does_not_report_its_own_success(
         (StressSpec(name="pgd", strength=1, options={"steps": "ten"}), "steps is 'ten'"),
         (StressSpec(name="pgd", strength=1, options={"steps": 0}), "steps is 0"),
         (StressSpec(name="pgd", strength=1, options={"step_share": 1.5}), "step_share is 1.5"),
-        (StressSpec(name="fgsm", strength=1, options={"steps": 3}), "takes no option"),
+        (StressSpec(name="fgsm", strength=1, options={"steps": 3}), "no option 'steps'"),
         (StressSpec(name="fgsm", strength=300), "epsilon is 300"),
         (StressSpec(name="defocus", strength=5.5), "severity is 5.5"),
         (StressSpec(name="noise", strength=6), "severity is 6"),

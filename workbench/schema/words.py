@@ -7,12 +7,17 @@ from typing import Final
 
 from workbench.schema.specs import StressSpec
 
-ATTACKS: Final = ("fgsm", "pgd")
+ATTACKS: Final = ("fgsm", "pgd", "apgd", "square", "auto_attack", "cleverhans_fgsm", "cleverhans_pgd")
 """Strength is epsilon in 1/255 of the pixel range for these, severity 1 to 5 for the rest."""
 
 STRESS_NAMES: Final = {
     "fgsm": "FGSM attack",
     "pgd": "PGD attack",
+    "apgd": "Auto-PGD attack",
+    "square": "Square attack",
+    "auto_attack": "Attack ensemble",
+    "cleverhans_fgsm": "FGSM attack (CleverHans)",
+    "cleverhans_pgd": "PGD attack (CleverHans)",
     "noise": "Sensor noise",
     "defocus": "Defocus",
     "underexposure": "Under-exposure",
@@ -61,8 +66,12 @@ def strength_words(stress: StressSpec) -> str:
     >>> strength_words(StressSpec(name="pgd", strength=2))
     'ε = 2/255'
     """
-    words = f"ε = {stress.strength:g}/255" if stress.name in ATTACKS else f"severity {stress.strength:g} of 5"
-    return words + ("" if stress.eyes == "both" else f", {stress.eyes} only")
+    aim = stress.aim
+    size = {"linf": f"ε = {stress.strength:g}/255", "l0": f"{stress.strength:g} pixels"}
+    words = size.get(aim.norm, f"{aim.norm} ε = {stress.strength:g}")
+    words = words if stress.name in ATTACKS else f"severity {stress.strength:g} of 5"
+    eyes = {"both": "", "worst_of_one": ", the worse of one eye"}.get(stress.eyes, f", {stress.eyes} only")
+    return words + eyes + ("" if aim.goal == "cross" else f", goal: {aim.goal}")
 
 
 def stress_words(stress: StressSpec) -> str:

@@ -16,11 +16,10 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.seeds import seed_for
 from workbench.schema.specs import StressSpec
 from workbench.schema.threat import OF_THE_REFERRAL, Norm
-from workbench.stress.attacks import ATTACKS
 from workbench.stress.goals import Deployed, not_applicable
 from workbench.stress.norms import NORMS, ROUNDING, linf, project, within
-from workbench.stress.registry import bind
-from workbench.stress.target import EOT_DRAWS, Target, aim_at
+from workbench.stress.registry import ATTACKS, bind
+from workbench.stress.target import EOT_DRAWS, Target, aim_at, is_random, own_draws
 
 EYES_OF: Final[dict[str, tuple[Literal["both", "OD", "OS"], ...]]] = {
     "both": ("both",),
@@ -136,6 +135,8 @@ def _target(
     threat = spec.threat.model_copy(update={"eyes": eyes})
     draws = spec.options.get("draws", 0)
     aims_at_draws = bool(draws) or threat.goal in OF_THE_REFERRAL
+    if deployed is None and spec.name in ATTACKS and is_random(model, clean, present):
+        deployed, aims_at_draws = own_draws(model), True
     if draws and deployed is None:
         raise WorkbenchError(f"{spec.name}: draws is {draws}, but no maker of draws is given", "leave draws out")
     return aim_at(

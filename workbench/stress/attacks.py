@@ -163,4 +163,5 @@ def _check(x: Tensor, generators: Sequence[torch.Generator], epsilon: float) -> 
         raise WorkbenchError(f"{len(generators)} generators for {len(x)} exams", "give one generator per exam")
 
 
-ATTACKS: Final[Mapping[str, Callable[..., Tensor]]] = {"fgsm": fgsm, "pgd": pgd}
+CLEVERHANS: Final[Mapping[str, Callable[..., Tensor]]] = {"cleverhans_fgsm": fgsm, "cleverhans_pgd": pgd}
+"""CleverHans' own loops, beside ours: across the boundary in linf only."""

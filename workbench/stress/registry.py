@@ -13,10 +13,27 @@ from torch import Tensor
 
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.specs import FIRST_AIM, StressSpec
-from workbench.stress.attacks import ATTACKS
+from workbench.stress.attacks import CLEVERHANS
+from workbench.stress.auto_attack.apgd import apgd
+from workbench.stress.auto_attack.descent import fgsm, pgd
+from workbench.stress.auto_attack.ensemble import auto_attack
+from workbench.stress.auto_attack.square import square
 from workbench.stress.corruptions.catalogue import CORRUPTIONS, check_severity
 from workbench.stress.corruptions.worst import WORST
 from workbench.stress.exam import EXAM_STRESSES, check_exam_stress
+
+OURS: Final[Mapping[str, Callable[..., Tensor]]] = {
+    "fgsm": fgsm,
+    "pgd": pgd,
+    "apgd": apgd,
+    "square": square,
+    "auto_attack": auto_attack,
+}
+"""Attacks of our own: their model is a `stress.target.Target`, so they know norm, goal and who still holds."""
+
+ATTACKS: Final[Mapping[str, Callable[..., Tensor]]] = {**OURS, **CLEVERHANS}
+SEES_SCORES: Final = ("square", "auto_attack")
+"""Attacks that do without gradients where the attacker has none."""
 
 STRESSES: Final[Mapping[str, Callable[..., Tensor]]] = {**ATTACKS, **CORRUPTIONS, **WORST}
 
@@ -41,6 +58,8 @@ def bind(spec: StressSpec, *, threshold: float = 0.5) -> Stress:
     stress = STRESSES[spec.name]
     _check_options(spec, stress)
     _check_aim(spec)
+    if spec.name in OURS:
+        return partial(_on_target, stress, {name: value for name, value in spec.options.items() if name != "draws"})
     if spec.name in ATTACKS:
         return partial(stress, epsilon=spec.strength, threshold=threshold, eyes=spec.eyes, **spec.options)
     check_severity(spec.strength)
@@ -61,25 +80,50 @@ def check_stress(spec: StressSpec) -> None:
         bind(spec)
 
 
+def _on_target(
+    attack: Callable[..., Tensor],
+    options: Mapping[str, float | int | bool | str],
+    target: Callable[[Tensor], Tensor],
+    _: Tensor,
+    __: Tensor,
+    generators: Sequence[torch.Generator],
+) -> Tensor:
+    """Run one of our attacks, whose target holds the exams and their grades already."""
+    return attack(target, generators, **options)
+
+
 def _check_options(spec: StressSpec, stress: Callable[..., Tensor]) -> None:
     defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(stress).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in _BOUND
     }
+    if spec.name in OURS:
+        defaults["draws"] = 0  # behind each answer of the stochastic system, see `apply.apply_stress`
     for option, value in spec.options.items():
         if option not in defaults:
             raise WorkbenchError(f"the stress {spec.name!r} has no option {option!r}", _nearest(option, defaults))
-        wanted = int if isinstance(defaults[option], int) else (int, float)
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            remedy = "it must be a whole number" if wanted is int else "it must be a number"
-            raise WorkbenchError(f"{spec.name}: {option} is {value!r}", remedy)
+        kind = type(defaults[option])
+        right = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+        if not right:
+            wanted = {int: "a whole number", bool: "true or false"}.get(kind, "a number")
+            raise WorkbenchError(f"{spec.name}: {option} is {value!r}", f"it must be {wanted}")
 
 
 def _check_aim(spec: StressSpec) -> None:
-    """Refuse an aim that the stress cannot have: a corruption wants nothing, the first attacks only cross by linf."""
+    """Refuse an aim that the stress cannot have: a corruption wants nothing, an attack uses what its attacker sees."""
     if spec.name in CORRUPTIONS and spec.aim != FIRST_AIM:
         raise WorkbenchError(f"the corruption {spec.name!r} has no aim", "leave aim out; it damages whatever comes")
+    if spec.name in CLEVERHANS and (spec.aim.norm, spec.aim.goal) != (FIRST_AIM.norm, FIRST_AIM.goal):
+        raise WorkbenchError(
+            f"{spec.name} only crosses the referable boundary in linf", "choose pgd, apgd, auto_attack"
+        )
+    if spec.name in ATTACKS and spec.aim.norm == "linf" and spec.strength > 255:
+        raise WorkbenchError(f"epsilon is {spec.strength:g}", "give it in 1/255 of the pixel range, 0 to 255")
+    if spec.name in ATTACKS and spec.aim.knowledge == "labels":
+        raise WorkbenchError(f"{spec.name} needs more than labels", "give the attacker scores or gradients")
+    if spec.name in ATTACKS and spec.aim.knowledge == "scores" and spec.name not in SEES_SCORES:
+        raise WorkbenchError(f"{spec.name} needs gradients", f"with scores alone choose {' or '.join(SEES_SCORES)}")
 
 
 def _nearest(given: str, known: Iterable[str]) -> str:

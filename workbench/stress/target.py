@@ -30,6 +30,8 @@ class Target:
         seeds: one per exam, of the draws that the attack sees.
         deployed: the stochastic system, where the goal or the model asks for draws; else None.
         draws: behind each answer, where there is ``deployed``.
+        known: the answers to the exams in hand, see `answered`.
+        share: of ε, per exam; None: all of it.
     """
 
     model: nn.Module = field(repr=False)
@@ -38,6 +40,8 @@ class Target:
     seeds: tuple[int, ...]
     deployed: Deployed | None = None
     draws: int = EOT_DRAWS
+    known: Answers | None = field(default=None, repr=False)
+    share: Float[Tensor, " exam"] | None = None
 
     @property
     def present(self) -> Bool[Tensor, "exam 2"]:
@@ -48,7 +52,8 @@ class Target:
     def size(self) -> Float[Tensor, "exam 2"]:
         """How far each eye may be changed: not at all where it is absent or not named."""
         allowed = self.case.named & self.case.present
-        return torch.where(allowed, self.case.threat.size, 0.0).to(self.clean)
+        size = torch.where(allowed, self.case.threat.size, 0.0).to(self.clean)
+        return size if self.share is None else size * self.share[:, None]
 
     def __call__(self, x: Float[Tensor, "exam 6 height width"]) -> Float[Tensor, "exam 2 grade"]:
         """Return the logits of the model as it answers without draws."""
@@ -57,7 +62,8 @@ class Target:
     def of(self, rows: Int64[Tensor, " row"]) -> Target:
         """Return the same for some of the exams, e.g. those that still hold."""
         seeds = tuple(self.seeds[row] for row in rows.tolist())
-        return replace(self, clean=self.clean[rows], case=self.case.of(rows), seeds=seeds)
+        share = None if self.share is None else self.share[rows]
+        return replace(self, clean=self.clean[rows], case=self.case.of(rows), seeds=seeds, known=None, share=share)
 
     def answers(self, x: Float[Tensor, "exam 6 height width"]) -> Answers:
         """Return what the goal is a function of: logits, or pooled draws and their score."""
@@ -65,9 +71,14 @@ class Target:
             return Answers(self(x))
         return pooled_answers(self.deployed, x, self.present, self.seeds, self.draws)
 
+    def answered(self, x: Float[Tensor, "exam 6 height width"]) -> Target:
+        """Return the same target with its answers to ``x`` at hand, so that a loss and the margin cost one pass."""
+        return replace(self, known=self.answers(x))
+
     def margin(self, x: Float[Tensor, "exam 6 height width"], *, soft: bool = False) -> Float[Tensor, " exam"]:
         """Return how far past the goal each exam is; ``soft``: its smooth form, to be raised along its gradient."""
-        return GOALS[self.case.threat.goal](self.answers(x), self.case, soft)
+        answers = self.answers(x) if self.known is None else self.known
+        return GOALS[self.case.threat.goal](answers, self.case, soft)
 
 
 def pooled_answers(deployed: Deployed, x: Tensor, present: Tensor, seeds: Sequence[int], draws: int) -> Answers:
@@ -106,8 +117,13 @@ def aim_at(
         draws: behind each answer of ``deployed``.
 
     Raises:
-        WorkbenchError: a goal about the referral, and no rule or no cut-off; a goal that no attack here reaches.
+        WorkbenchError: pixels outside [0, 1]; a goal about the referral, and no rule or no cut-off; a goal that no
+            attack here reaches.
     """
+    if not (torch.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
+        raise WorkbenchError(
+            f"x spans {x.min():g} to {x.max():g}", "pixels lie in [0, 1]; look for NaN or a scale of 255"
+        )
     if threat.goal not in GOALS:
         raise WorkbenchError(f"no attack reaches the goal {threat.goal!r} yet", f"choose one of {', '.join(GOALS)}")
     if threat.goal in OF_THE_REFERRAL and (deployed is None or deployed.cutoff is None):
@@ -122,3 +138,36 @@ def aim_at(
             clean = pooled_answers(deployed, x, present, seeds, draws).logits
     case = case_of(threat, clean, present, named, y, threshold, deployed)
     return Target(model, x, case, tuple(seeds), deployed, draws)
+
+
+OWN_DRAWS: Final = 32
+"""Passes behind one decision on a model that is random by itself."""
+
+
+def is_random(model: nn.Module, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"]) -> bool:
+    """Return whether the model answers the same exam differently twice, e.g. a randomised defence."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        once, again = (model(x[:1], present[:1]) for _ in range(2))
+    return not torch.equal(torch.nan_to_num(once), torch.nan_to_num(again))
+
+
+def own_draws(model: nn.Module) -> Deployed:
+    """Return a model that is random by itself as a stochastic system: an exam's passes are drawn from its own seed."""
+
+    def draws(x: Tensor, present: Tensor, seeds: Sequence[int], count: int) -> Tensor:
+        made = []
+        for exam, eyes, seed in zip(x, present, seeds, strict=True):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                made.append(model(exam.expand(count, -1, -1, -1), eyes.expand(count, -1)).softmax(dim=-1))
+        return torch.stack(made, dim=1)
+
+    def pool(drawn: Tensor) -> Tensor:
+        return drawn.mean(dim=0)
+
+    def score(drawn: Tensor) -> Tensor:
+        mean = drawn.mean(dim=0)
+        return -torch.xlogy(mean, mean).sum(dim=-1)
+
+    return Deployed(draws, pool, score, OWN_DRAWS)

@@ -1,0 +1,1 @@
+"""Our own attacks: parameter-free, per exam, on the exams that still hold."""

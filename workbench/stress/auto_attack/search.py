@@ -1,0 +1,109 @@
+"""What every attack of this folder shares: who still holds, the best iterate of each exam, and the check in fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from workbench.models.fast import fast_copy
+from workbench.schema.errors import WorkbenchError
+from workbench.stress.goals import not_applicable
+from workbench.stress.target import Target
+
+Exams = Float[Tensor, "exam 6 height width"]
+Loss = Callable[[Target, Exams], Float[Tensor, " exam"]]
+"""Higher is nearer to the goal; differentiable in the exams."""
+
+PROBED = 4
+"""Exams on which a fast copy is compared with the model."""
+
+
+def soft_margin(target: Target, x: Exams) -> Float[Tensor, " exam"]:
+    """Return the goal's smooth margin: what the cross-entropy rises with, but it never saturates."""
+    return target.margin(x, soft=True)
+
+
+def hard_margin(target: Target, x: Exams) -> Float[Tensor, " exam"]:
+    """Return the goal's margin: the part that is nearest, alone; safe with two grades as with five."""
+    return target.margin(x)
+
+
+class Search:
+    """The state of an attack on some exams.
+
+    Args:
+        target: exams, model and goal.
+        stop: an exam that is broken, or was wrong already, leaves the batch; else it is pushed on, as far as it goes.
+        fast: find directions with a faithful copy in bf16 where there is one; whether an exam is broken says fp32.
+
+    Attributes:
+        best: per exam the furthest iterate so far; with ``stop`` the one that broke it.
+        broken: the goal is reached, by the model itself in fp32.
+    """
+
+    def __init__(self, target: Target, *, stop: bool, fast: bool) -> None:
+        self.target, self.stop = target, stop
+        self.best = target.clean.clone()
+        with torch.no_grad():
+            self.furthest = target.margin(target.clean)
+        self.broken = self.furthest > 0
+        may = torch.tensor([not why for why in not_applicable(target.case)], device=target.clean.device)
+        self.may_move = may & (target.size > 0).any(dim=1)
+        self.rough = target
+        if fast and target.deployed is None and self.active().numel():
+            probe = target.clean[:PROBED], target.present[:PROBED]
+            self.rough = replace(target, model=fast_copy(target.model, *probe))
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether directions come from another arithmetic than the model's own."""
+        return self.rough.model is not self.target.model
+
+    def active(self) -> Int64[Tensor, " row"]:
+        """Return the exams still under attack."""
+        return (self.may_move & ~(self.broken & self.stop)).nonzero()[:, 0]
+
+    def keep(self, rows: Int64[Tensor, " row"], x: Exams, margin: Float[Tensor, " row"]) -> Bool[Tensor, " row"]:
+        """Keep what is further than before, check in fp32 what would be broken; return which of ``rows`` are broken."""
+        margin = margin.detach()
+        if self.is_rough:
+            claims = (margin > -CLAIM).nonzero()[:, 0]
+            if claims.numel():
+                with torch.no_grad():
+                    margin[claims] = self.target.of(rows[claims]).margin(x[claims])
+        better = margin > self.furthest[rows]
+        self.furthest[rows[better]] = margin[better]
+        self.best[rows[better]] = x[better]
+        self.broken[rows] |= margin > 0
+        return self.broken[rows]
+
+
+CLAIM = 0.02
+"""How near to the goal, in log-odds, a margin in bf16 is read again in fp32."""
+
+
+def gradient(target: Target, x: Exams, loss: Loss) -> tuple[Float[Tensor, " exam"], Float[Tensor, " exam"], Exams]:
+    """Return the loss, the goal's margin and the loss's gradient; a gradient that is not finite is none."""
+    pixels = x.detach().requires_grad_()
+    with torch.enable_grad():
+        answered = target.answered(pixels)
+        value = loss(answered, pixels)
+        if not value.requires_grad:
+            raise WorkbenchError("the model has no gradient", "attack it with square, or aim.knowledge: scores")
+        margin = value if loss is hard_margin else answered.margin(pixels)
+        (slope,) = torch.autograd.grad(value.sum(), pixels)
+    return value.detach(), margin.detach(), torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def has_gradient(search: Search) -> bool:
+    """Return whether the exams under attack have a gradient at all."""
+    rows = search.active()[:1]
+    if not rows.numel():
+        return False
+    target = search.target.of(rows)
+    with torch.enable_grad():
+        return bool(target.margin(target.clean.clone().requires_grad_(), soft=True).requires_grad)
