@@ -131,7 +131,5 @@ def test_an_attack_that_fails_a_check_is_graded_c(written: Written) -> None:
     graded = credibility(evidence.figures, weak)
     assert graded is not None
     assert graded.words.startswith("C")
-    assert [one.name for one in graded.checks if one.outcome == "failed"] == [
-        "The iterative attack is at least as strong as the single step"
-    ]
+    assert [one.name for one in graded.checks if one.outcome == "failed"] == ["Iterative against single-step"]
     assert credibility(evidence.figures, found[:1]) is None

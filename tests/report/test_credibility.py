@@ -1,0 +1,37 @@
+"""The 25 checks: their page, their grade, and what an attack's figures may claim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.report.conftest import Written
+from workbench.schema.credibility import CHECKS, DECISIVE, Outcome, grade_of
+
+PASSED: dict[int, Outcome] = dict.fromkeys(CHECKS, "passed")
+
+
+def test_the_page_says_what_the_code_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "credibility.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and line[2].isdigit()]
+    assert rows == [f"| {number} | {' | '.join(words)} |" for number, words in CHECKS.items()]
+    assert len(CHECKS) == 25
+
+
+@pytest.mark.parametrize("number", CHECKS)
+def test_what_each_check_does_to_the_grade(number: int) -> None:
+    assert grade_of(PASSED | {number: "failed"}) == ("C" if number in DECISIVE else "B")
+    assert grade_of(PASSED | {number: "warning"}) == "B"
+    assert grade_of(PASSED | {number: "not run"}) is None
+    assert grade_of(PASSED | {number: "not applicable"}) == "A"
+
+
+def test_every_check_stands_in_the_report_and_none_passes_unseen(written: Written) -> None:
+    told = written.report.evidence.credibility
+    assert told is not None
+    assert [one.number for one in told.checks] == list(CHECKS)
+    assert {one.number for one in told.checks if one.outcome != "not run"} <= {7, 9, 19}
+    assert all(one.words for one in told.checks)
+    attacks = sum(one.kind == "attack" for one in written.report.evidence.headline.conditions)
+    assert written.page.count(f"credibility: {told.short}") == attacks > 0
