@@ -119,6 +119,18 @@ def exam_url(address: str, folder: Path, exam_id: str) -> str:
         return f"{address}/exam?exam={desk.token(exam_id)}"
 
 
+def read_by_keys(page: Any, grades: list[int]) -> None:
+    """Grade both eyes by keys, plan a referral, save."""
+    fields = page.locator('.st-key-entry [data-testid="stButtonGroup"]')
+    typed = [key for grade in grades for key in ((str(grade), grade), ("0", 0), ("4", 3))]
+    for place, (key, choice) in enumerate([*typed, ("1", 0)]):
+        fields.nth(place).and_(page.locator("[data-here]")).wait_for()
+        page.keyboard.press(key)
+        fields.nth(place).locator("button").nth(choice).and_(page.locator('[aria-checked="true"]')).wait_for()
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.locator(".st-key-entry").get_by_text("Saved 20").wait_for()
+
+
 def pick_person(page: Any, number: int) -> None:
     """Tick the row of a person, counted from 0, in the table of people."""
     box = page.get_by_test_id("stDataFrame").bounding_box()
@@ -205,6 +217,16 @@ def test_a_role_opens_a_page_and_its_end_shuts_it(
     anna.locator(f'.viewer[data-ready="{token(folder, "exam-000")}"]').wait_for()
     assert anna.get_by_text("People").count() == 0
     shot(anna, "reader_exam")
+    with closing(Desk(folder)) as desk:  # the model's own grades: a disagreement would want its reason
+        eyes = desk.case("exam-000").eyes
+    grades = [answer.icdr_grade for eye in eyes.values() if (answer := eye.answer)]
+    read_by_keys(anna, grades)
+    with closing(ReviewStore(folder / "reviews.sqlite")) as store:
+        saved = store.current(open_run(folder).manifest.run_id, exam_id="exam-000")
+        assert {(read.eye, read.icdr_grade, read.reader, read.role) for read in saved} == {
+            (eye, grade, provider.subject("anna"), "reader") for eye, grade in zip(eyes, grades, strict=True)
+        }
+        assert store.verify().first_bad is None
     anna.goto(f"{address}/people")
     anna.get_by_text("Your role does not open this page").wait_for()
     assert anna.get_by_test_id("stDataFrame").count() == 0

@@ -52,6 +52,15 @@ def test_a_retry_adds_no_row_and_a_key_used_twice_is_refused(store: ReviewStore)
     assert store.history("run-1", "e2") == []
 
 
+def test_what_several_readers_read_is_found_without_the_rest(store: ReviewStore) -> None:
+    everything = [("e1", "Dr A"), ("e1", "Dr B"), ("e2", "Dr A"), ("e3", "Dr A"), ("e3", "Dr A")]
+    for number, (exam_id, reader) in enumerate(everything):
+        store.save(submission(f"key-{number:08d}", exam_id=exam_id, reader=reader))
+    found = store.current("run-1", of_several_readers=True)
+    assert {(read.exam_id, read.reader) for read in found} == {("e1", "Dr A"), ("e1", "Dr B")}
+    assert store.current("another run", of_several_readers=True) == []
+
+
 def test_a_correction_supersedes_and_both_stay(store: ReviewStore) -> None:
     first = store.save(submission())
     second = store.save(submission("key-00000002"))

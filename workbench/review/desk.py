@@ -87,6 +87,7 @@ class Desk:
         self.viewer: Callable[[str, str], ViewerInputs] = lru_cache(maxsize=8)(self._make_viewer)
         self.trust: Callable[[str], Trust] = lru_cache(maxsize=64)(TrustBook(self.run, self.index).trust)
         self.study: Callable[[str], ReaderStudy] = lru_cache(maxsize=2)(self._make_study)
+        self._disputes: Callable[[str], list[Dispute]] = lru_cache(maxsize=2)(self._find_disputes)
         self.names = Pseudonyms.open()
         self.store = ReviewStore(database or folder / "reviews.sqlite")
         self.reader = ""
@@ -234,8 +235,11 @@ class Desk:
         return {**whole, "maps": list(self.run.methods())}
 
     def disputes(self) -> list[Dispute]:
-        """Return the exams about which readers differ."""
-        return disputes(self.store.current(self.run_id))
+        """Return the exams about which readers differ; found once per state of the trail."""
+        return self._disputes(self.store.head())
+
+    def _find_disputes(self, head: str) -> list[Dispute]:  # noqa: ARG002
+        return disputes(self.store.current(self.run_id, of_several_readers=True))
 
     def dispute(self, exam_id: str) -> Dispute | None:
         """Return what readers differ in about one exam, None where they do not."""
@@ -244,7 +248,7 @@ class Desk:
 
     def adjudicated(self) -> set[str]:
         """Return the exams that an adjudicator has decided."""
-        return {read.exam_id for read in self.store.current(self.run_id, stage="adjudication")}
+        return {exam_id for exam_id, _, _, stage in self.store.progress(self.run_id) if stage == "adjudication"}
 
     def _make_study(self, head: str) -> ReaderStudy:  # noqa: ARG002  # one study per state of the trail
         names = {user.subject: user.pseudonym for user in People(self.store.database).users()}

@@ -80,10 +80,20 @@ class ReviewStore:
         exam_id: str | None = None,
         protocol: str | None = None,
         stage: str | None = None,
+        of_several_readers: bool = False,
     ) -> list[SavedRead]:
-        """Return the reads of a run that nothing supersedes, oldest first; only those that fit what is named."""
+        """Return the reads of a run that nothing supersedes, oldest first; only those that fit what is named.
+
+        With ``of_several_readers`` only those of exams that two readers or more read, adjudications not counted.
+        """
         named = {"reader": reader, "exam_id": exam_id, "protocol": protocol, "stage": stage}
         chosen = [submissions.c[name] == value for name, value in named.items() if value is not None]
+        if of_several_readers:
+            first_hand = (submissions.c.run_id == run_id) & (submissions.c.stage != "adjudication")
+            several = sa.select(submissions.c.exam_id).where(first_hand).group_by(submissions.c.exam_id)
+            chosen.append(
+                submissions.c.exam_id.in_(several.having(sa.func.count(sa.distinct(submissions.c.reader)) > 1))
+            )
         return self._read(submissions.c.run_id == run_id, _newest(), *chosen)
 
     def history(self, run_id: str, exam_id: str) -> list[SavedRead]:
