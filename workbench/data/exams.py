@@ -126,6 +126,11 @@ class Exams:
         x, y, side, width, height = (row[name] for name in GEOMETRY)
         return CropGeometry(float(x), float(y), float(side), int(width), int(height), self.spec.size)
 
+    def with_grades(self, grades: Sequence[object]) -> Exams:
+        """Return the same exams with other grades: one per row of ``eyes``, null where there is none."""
+        eyes = self.eyes.assign(icdr_grade=pd.array(list(grades), dtype=self.eyes["icdr_grade"].dtype))
+        return Exams(eyes, self.spec, self._cache, self._slots.ravel())
+
     def subset(self, indices: Sequence[int]) -> Exams:
         """Return the exams at ``indices``, in that order, over the same cache."""
         chosen = np.asarray(indices, dtype=np.int64)

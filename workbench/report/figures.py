@@ -38,6 +38,9 @@ SHARES: Final = frozenset(
         "discordant_pair_right",
         "healthy_eye_called",
         "referable_eye_called",
+        "influence_flipped_share",
+        "influence_called_by",
+        "map_withheld_rate",
     }
 )
 """Figures that count cases; where all or none count, resampling has no width and the binomial interval is given."""

@@ -13,6 +13,7 @@ from workbench.report.compare import Comparison
 from workbench.report.explained import MethodSummary
 from workbench.report.figures import Figure, Figures
 from workbench.report.headline import Headline
+from workbench.report.read_from import ReadFrom
 from workbench.report.subgroups import Attribute
 from workbench.report.two_eyes import TwoEyes
 from workbench.report.uncertainty import Uncertainty
@@ -52,6 +53,7 @@ class Evidence:
     credibility: Credibility | None
     comparisons: tuple[Comparison, ...]
     two_eyes: TwoEyes
+    read_from: ReadFrom
     uncertainty: Uncertainty
     cases: int
 
@@ -322,7 +324,8 @@ def _explanation(evidence: Evidence) -> Finding:
     if not evidence.maps:
         return not_assessed("the plan of the run holds no explanation")
     told = [f"{one.method}: {one.eyes - one.withheld - one.failed} of {one.eyes} shown" for one in evidence.maps]
-    lacking = "weight randomisation, overlap with lesions, stability"
+    checked = any(measurement.kind == "map_trust" for measurement in evidence.run.manifest.measurements)
+    lacking = "overlap with lesions" if checked else "weight randomisation, overlap with lesions, stability"
     return reported(f"{'; '.join(told)}", lacking=lacking, section="explanations")
 
 

@@ -38,6 +38,7 @@ from workbench.report.figures import Figures
 from workbench.report.headline import conditions as conditions_of
 from workbench.report.headline import headline
 from workbench.report.items import Evidence, Item, items
+from workbench.report.read_from import read_from
 from workbench.report.two_eyes import two_eyes
 from workbench.report.uncertainty import short, uncertainty
 from workbench.schema.files import write_json, write_text
@@ -101,6 +102,7 @@ def assemble(run: Run, others: Sequence[Run] = (), *, cases: bool = True, reader
         credibility=attack_checks.credibility(figures, found),
         comparisons=comparisons,
         two_eyes=two_eyes(run, figures),
+        read_from=read_from(run, figures),
         uncertainty=uncertainty(run, figures),
         cases=sum(len(group.cases) for group in groups),
     )
@@ -215,6 +217,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "confusion": performance.confusion(evidence.run).tolist() if "accuracy" not in lacks else None,
         "cohort": asdict(evidence.cohort),
         "credibility": None if evidence.credibility is None else asdict(evidence.credibility),
+        "read_from": {"exposed": evidence.read_from.exposed, "sentences": list(evidence.read_from.sentences)},
         "maps": [asdict(one) for one in evidence.maps],
         "comparisons": [_comparison_json(one) for one in evidence.comparisons],
         "cases": [

@@ -56,8 +56,23 @@ def open_cohort(config: TrainConfig) -> Cohort:
                 f"none of the {len(exams)} exams of the split {split!r} has a photograph with a grade",
                 "check the labels and the photographs with 'workbench data inspect'",
             )
+    if config.data.permute_labels:
+        opened["train"] = with_permuted_grades(opened["train"], config.train.seed)
     names = sorted(map(str, manifest["dataset"].dropna().unique()))
     return Cohort(opened["train"], opened["validation"], manifest_hash(manifest), ", ".join(names), allowed)
+
+
+def with_permuted_grades(exams: Exams, seed: int) -> Exams:
+    """Return the exams with their pairs of grades dealt out anew, so that photographs tell nothing of them.
+
+    The two grades of an exam stay together: what is left to learn is how often each pair is, and nothing of any eye
+    (Adebayo et al. 2018, data randomisation).
+    """
+    return exams.with_grades(exams.eyes["icdr_grade"].to_numpy().reshape(-1, 2)[_deal(len(exams), seed)].ravel())
+
+
+def _deal(count: int, seed: int) -> Int64[np.ndarray, " exam"]:
+    return np.random.default_rng([seed, 2018]).permutation(count)
 
 
 def eye_grades(exams: Exams) -> Int64[np.ndarray, "exam 2"]:

@@ -21,6 +21,10 @@ class DataSection(Config):
     allow_conflicts: bool = Field(
         False, description="train although an image stands twice or a patient is in two splits; it is recorded"
     )
+    permute_labels: bool = Field(
+        False,
+        description="deal the training grades out anew: it learns nothing, for an audit's explanations.unlearned",
+    )
 
 
 class AugmentSection(Config):

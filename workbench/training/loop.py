@@ -302,6 +302,8 @@ def signature_of(job: Job) -> dict[str, Any]:
     """Return, flat, everything that decides the weights; a training continues only where all of it is the same."""
     told = job.config.model_dump(mode="json", exclude={"name", "out", "licence"})
     told["data"] = {"limit": told["data"]["limit"], "manifest_sha256": job.cohort.manifest_hash}
+    if job.config.data.permute_labels:  # came later: a training begun before goes on
+        told["data"]["permute_labels"] = True
     for name in ("checkpoint_minutes", "max_minutes", "keep_checkpoints"):
         del told["train"][name]
     start = job.config.train.init_from
