@@ -59,7 +59,10 @@ class MapExaminer:
     def rows(
         self, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"], eye: Eye, seeds: Sequence[int]
     ) -> list[dict[str, Any]]:
-        """Return the columns of `MAP_TRUST_SCHEMA` for the explained eye of each exam."""
+        """Return the columns of `MAP_TRUST_SCHEMA` for the explained eye of each exam.
+
+        A map that is zero everywhere is withheld by itself and says nothing about its method: all null.
+        """
         maps = explain(self.model, x, present, method=self.method, eye=eye, policy=OPEN).maps
         heat = maps[:, 3 * eye : 3 * eye + 3].sum(dim=1)
         found = {
@@ -70,7 +73,11 @@ class MapExaminer:
             **self._learned(x, present, eye),
         }
         columns = {name: found[name] for name in TRUST_CHECKS if name in found}
-        return [{name: _number(values[place]) for name, values in columns.items()} for place in range(len(x))]
+        says = heat.flatten(1).any(dim=1)
+        return [
+            {name: _number(values[place]) if says[place] else None for name, values in columns.items()}
+            for place in range(len(x))
+        ]
 
     def _heat(self, x: Tensor, present: Tensor, eye: Eye, model: nn.Module | None = None) -> Tensor:
         return explain(model or self.model, x, present, method=self.method, eye=eye, policy=OPEN).own_eye

@@ -126,9 +126,10 @@ class Exams:
         x, y, side, width, height = (row[name] for name in GEOMETRY)
         return CropGeometry(float(x), float(y), float(side), int(width), int(height), self.spec.size)
 
-    def with_grades(self, grades: Sequence[object]) -> Exams:
-        """Return the same exams with other grades: one per row of ``eyes``, null where there is none."""
-        eyes = self.eyes.assign(icdr_grade=pd.array(list(grades), dtype=self.eyes["icdr_grade"].dtype))
+    def with_grades_of(self, order: Sequence[int]) -> Exams:
+        """Return the same exams, each with the two grades of the exam that ``order`` names in its place."""
+        eyes = self.eyes.copy()
+        eyes["icdr_grade"] = self.subset(order).eyes["icdr_grade"].array
         return Exams(eyes, self.spec, self._cache, self._slots.ravel())
 
     def subset(self, indices: Sequence[int]) -> Exams:

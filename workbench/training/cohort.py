@@ -68,11 +68,7 @@ def with_permuted_grades(exams: Exams, seed: int) -> Exams:
     The two grades of an exam stay together: what is left to learn is how often each pair is, and nothing of any eye
     (Adebayo et al. 2018, data randomisation).
     """
-    return exams.with_grades(exams.eyes["icdr_grade"].to_numpy().reshape(-1, 2)[_deal(len(exams), seed)].ravel())
-
-
-def _deal(count: int, seed: int) -> Int64[np.ndarray, " exam"]:
-    return np.random.default_rng([seed, 2018]).permutation(count)
+    return exams.with_grades_of(np.random.default_rng([seed, 2018]).permutation(len(exams)).tolist())
 
 
 def eye_grades(exams: Exams) -> Int64[np.ndarray, "exam 2"]:
