@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from workbench.audit.layout import INFLUENCE
+from workbench.audit.predictions_lacks import NEEDS_MODEL
 from workbench.audit.results import Run
 from workbench.report.figures import Figure, Figures
 from workbench.report.words import counted, full_words, value_words
@@ -46,7 +47,8 @@ class ReadFrom:
 def read_from(run: Run, figures: Figures) -> ReadFrom:
     """Return what the run's influence rows say."""
     if all(measurement.kind != "influence" for measurement in run.manifest.measurements):
-        return ReadFrom("the plan of the run does not hold it", False, (), ())
+        why = NEEDS_MODEL if run.manifest.outputs else "the plan of the run does not hold it"
+        return ReadFrom(why, False, (), ())
     changes = {of: _change(figures, of, words) for of, words in CHANGES.items()}
     outside = changes["outside"]
     exposed = _surely(outside.moved)
