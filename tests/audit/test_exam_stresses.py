@@ -19,10 +19,12 @@ MIXED = (
     "{name: haze, strengths: [2.5], eyes: OD}]"
 )
 
+SEARCH = "severity_search={corruptions: [underexposure], exams: null}"
+
 
 @pytest.fixture(scope="module")
 def mixed(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run_audit(small.config(MIXED, "explanations.methods=[]"), tmp_path_factory.mktemp("mixed") / "run")
+    return run_audit(small.config(MIXED, SEARCH, "explanations.methods=[]"), tmp_path_factory.mktemp("mixed") / "run")
 
 
 def rows_of(run: Run, measurement: str) -> pd.DataFrame:
@@ -54,7 +56,7 @@ def test_swapped_eyes_answer_for_each_other_and_one_eye_cannot_be_swapped(mixed:
 
 
 def test_another_patients_eye_does_not_depend_on_the_chunk(mixed: Run, small: Small, tmp_path: Path) -> None:
-    again = run_audit(small.config(MIXED, "explanations.methods=[]", "batch_size=6"), tmp_path / "run")
+    again = run_audit(small.config(MIXED, SEARCH, "explanations.methods=[]", "batch_size=6"), tmp_path / "run")
     one, other = rows_of(mixed, "wrong_eye@1"), again.part("wrong_eye@1", 0).set_index(["exam_id", "eye"])
     assert (one["linf"].dropna() > 0).sum() >= 5
     pd.testing.assert_series_equal(one["linf"], other["linf"])
@@ -68,3 +70,17 @@ def test_a_stress_of_an_exam_is_checked_before_anything_is_loaded(small: Small, 
         with pytest.raises(WorkbenchError, match=says):
             run_audit(small.config(f"stresses=[{stress}]"), tmp_path / "run")
     assert not part_path(tmp_path / "run", "clean", 0).exists()
+
+
+def test_the_mildest_severity_becomes_rows(mixed: Run) -> None:
+    rows = mixed.rows().query("name == 'flipped_up_to' and measurement == 'mildest.underexposure'")
+    assert len(rows) == 10
+    wide = rows.pivot(index="at", columns="of", values="value")
+    assert (wide["accepted"] <= wide["any quality"]).all()
+    assert wide["any quality"].is_monotonic_increasing
+    assert (rows["n"] == 6).all()
+
+
+def test_an_unknown_corruption_to_search_is_told_before_anything_is_loaded(small: Small, tmp_path: Path) -> None:
+    with pytest.raises(WorkbenchError, match="severity_search: unknown corruption 'fog'"):
+        run_audit(small.config("severity_search.corruptions=[fog]"), tmp_path / "run")

@@ -14,6 +14,7 @@ from workbench.audit import layout
 from workbench.audit.attention import attention_tables
 from workbench.audit.cross_fit import CrossFit, cross_fit, shown
 from workbench.audit.figures.figure import Answered
+from workbench.audit.figures.mildest import mildest_rows
 from workbench.audit.figures.rows import figures, localisation_rows
 from workbench.audit.intake import RunIntake, intake_of
 from workbench.audit.layout import AnalysisSummary, MeasurementSpec
@@ -62,7 +63,10 @@ def analyse(folder: Path, *, resamples: int = 1000) -> Run:
         answers.append(answered.eyes)
     of_maps = map_rows(run, resamples=resamples)
     refused = methods_withheld(of_maps, run.manifest.policy.maps)
-    rows += [table for table in (of_maps, with_withheld_rates(run, refused, resamples=resamples)) if len(table)]
+    searched = mildest_rows(run, resamples=resamples)
+    rows += [
+        table for table in (searched, of_maps, with_withheld_rates(run, refused, resamples=resamples)) if len(table)
+    ]
     attention, means = attention_tables(run)
     layout.write_table(layout.analysis_path(folder, "attention"), attention, layout.ATTENTION_SCHEMA)
     layout.write_table(layout.analysis_path(folder, "mean_maps"), means, layout.MEAN_MAPS_SCHEMA)

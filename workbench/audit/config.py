@@ -85,6 +85,13 @@ class ExplanationPlan(Config):
     lesions: Path | None = Field(default=None, description="folder of an experimental lesion detector; null: none")
 
 
+class SeveritySearchPlan(Config):
+    """For which corruptions the mildest severity that flips each call is searched."""
+
+    corruptions: tuple[str, ...] = Field(default=(), description="names; none: no search")
+    exams: int | None = Field(default=SAMPLE, ge=1, description="a sample drawn by hash; null: every exam")
+
+
 EPSILONS = (0.5, 1.0, 2.0)
 SEVERITIES = (1.0, 3.0, 5.0)
 DEFAULT_STRESSES = (
@@ -120,6 +127,9 @@ class AuditConfig(Config):
         default="auto", description="of what runs once per exam; auto: OpenVINO where installed, right and faster"
     )
     stresses: tuple[StressLadder, ...] = DEFAULT_STRESSES
+    severity_search: SeveritySearchPlan = Field(
+        default_factory=SeveritySearchPlan, description="the mildest corruption that flips each call"
+    )
     explanations: ExplanationPlan = Field(default_factory=ExplanationPlan)
     policy: PolicySpec = Field(default_factory=lambda: PolicySpec.model_validate({}))
     seed: int = 0
@@ -162,7 +172,12 @@ class AuditConfig(Config):
     def for_the_record(self) -> dict[str, Any]:
         """Return what the results depend on: no path (hashes stand for them), no number of workers."""
         values = self.model_dump(mode="json", exclude={"model", "out", "workers", "precision", "engine", "members"})
-        for name in ("draws_from", "views", "stochastic_depth"):  # came later: a plan made before keeps its hash
+        for name in (
+            "draws_from",
+            "views",
+            "stochastic_depth",
+            "severity_search",
+        ):  # came later: a plan made before keeps its hash
             if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
                 del values[name]
         for path in ("manifest", "cache"):

@@ -154,6 +154,16 @@ MARKS_SCHEMA: Final = pa.schema(
     ]
 )
 """Where lesions lie: by the data set's masks, or as an experimental detector found them."""
+MILDEST_SCHEMA: Final = pa.schema(
+    [
+        *_ROW_OF_A_PART,
+        ("severity", pa.float64()),  # of the exam: the mildest that flips its call; null where none up to 5 does
+        ("steady", pa.bool_()),  # every level above flips it too
+        ("clean_rejection_score", pa.float64()),  # of this eye: log-odds that graders reject the photograph
+        ("rejection_score", pa.float64()),  # the same at that severity
+        ("accepted", pa.bool_()),  # of the exam: graders would accept each photograph, before and after
+    ]
+)
 PART_SCHEMAS: Final = {
     "masks": MARKS_SCHEMA,
     "lesions": MARKS_SCHEMA,
@@ -162,6 +172,7 @@ PART_SCHEMAS: Final = {
     "photographs": PHOTOGRAPHS_SCHEMA,
     "intake": INTAKE_SCHEMA,
     "influence": INFLUENCE_SCHEMA,
+    "mildest": MILDEST_SCHEMA,
     "map_trust": MAP_TRUST_SCHEMA,
 }
 
@@ -328,6 +339,8 @@ ROW_NAMES: Final[dict[str, str]] = {
     "map_looked_at": "marked lesions that the hottest twentieth of the field reaches",
     "healthy_eye_called_rise": "healthy eyes called beside a referable fellow minus beside a healthy one; clean",
     "referable_eye_called_rise": "referable eyes called beside a referable fellow minus beside a healthy one; clean",
+    "flipped_up_to": "exams whose call a severity up to `at` flips; `of` accepted: and graders would accept them",
+    "flips_back_share": "flipped exams whose call a higher level of the same corruption does not flip",
     "influence_change": "mean |change| of an eye's P(referable) when what is beside it is changed as `of` says",
     "influence_rise": "P(referable) of an eye minus that after the change `of`, mean; above 0: it was raised",
     "influence_flipped_share": "eyes whose call changes with the change `of`",
@@ -358,7 +371,7 @@ class MeasurementSpec(Config):
     """One thing that is measured on the exams, or on a stated sample of them."""
 
     id: str
-    kind: Literal["draws", "maps", "photographs", "intake", "influence", "map_trust", "masks", "lesions"]
+    kind: Literal["draws", "maps", "photographs", "intake", "influence", "map_trust", "masks", "lesions", "mildest"]
     stress: StressSpec | None = None
     method: str | None = None
     exams: int | None = None

@@ -32,6 +32,7 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import canonical_hash, sha256_file
 from workbench.schema.manifest import manifest_hash, read_manifest
 from workbench.schema.model_card import ModelCard
+from workbench.stress.corruptions.catalogue import CORRUPTIONS
 from workbench.stress.registry import check_stress
 from workbench.uncertainty.decisions import referable_threshold
 from workbench.uncertainty.laterality_check import read_laterality
@@ -85,6 +86,11 @@ def measurements_of(config: AuditConfig, *, intake: bool = False) -> tuple[Measu
         for spec in ladder.specs():
             check_stress(spec)
             planned.append(MeasurementSpec(id=spec.measurement_id, kind="draws", stress=spec, exams=ladder.exams))
+    for name in config.severity_search.corruptions:
+        if name not in CORRUPTIONS:
+            raise WorkbenchError(f"severity_search: unknown corruption {name!r}", f"known are {', '.join(CORRUPTIONS)}")
+        exams = config.severity_search.exams
+        planned.append(MeasurementSpec(id=f"mildest.{name}", kind="mildest", method=name, exams=exams))
     for method in config.explanations.methods:
         if method not in EXPLANATIONS:
             raise WorkbenchError(f"unknown explanation {method!r}", f"it must be one of {', '.join(EXPLANATIONS)}")

@@ -28,6 +28,7 @@ from workbench.schema.specs import MapPolicySpec, StressSpec
 from workbench.stress.apply import StressResult, apply_stress
 from workbench.stress.apply_exam import apply_exam_stress
 from workbench.stress.exam import EXAM_STRESSES, Rearranged
+from workbench.stress.severity_search import mildest
 from workbench.uncertainty.laterality_check import Laterality, pairs_of, verdicts
 from workbench.uncertainty.makers import DrawMaker
 from workbench.uncertainty.reference import AGAIN, UnlikenessMeter
@@ -313,6 +314,24 @@ def _lesions(bench: Bench, _: MeasurementSpec, indices: Sequence[int]) -> dict[t
     return rows
 
 
+def _mildest(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
+    batch = bench.exams.batch(indices)
+    seeds = [seed_for(bench.seed, exam_id, measurement.id) for exam_id in batch.exam_ids]
+    name = measurement.method or ""
+    found = mildest(bench.attacked, batch.x, batch.present, name, seeds, threshold=bench.threshold)
+    return {
+        (index, eye): {
+            "severity": of.severity,
+            "steady": of.steady,
+            "clean_rejection_score": of.clean_scores[eye],
+            "rejection_score": of.scores[eye],
+            "accepted": of.accepted,
+        }
+        for index, of in zip(indices, found, strict=True)
+        for eye in range(2)
+    }
+
+
 Measure = Callable[[Bench, MeasurementSpec, Sequence[int]], dict[tuple[int, int], Row]]
 MEASURES: Final[dict[str, Measure]] = {
     "draws": _draws,
@@ -323,5 +342,6 @@ MEASURES: Final[dict[str, Measure]] = {
     "map_trust": _map_trust,
     "masks": _masks,
     "lesions": _lesions,
+    "mildest": _mildest,
 }
 """What is done for each kind of measurement."""
