@@ -80,6 +80,9 @@ class StressOutcome:
     p_referable: float | None
     flipped: bool
     referred: bool
+    family: str = ""
+    """The stress with all its settings but the strength: within it, a smaller ``size`` is milder."""
+    size: float = 0.0
 
     @property
     def silent(self) -> bool:
@@ -297,6 +300,8 @@ class CaseBook:
                     p_referable=_number(row["p_referable"]),
                     flipped=called is not None and before is not None and called != before,
                     referred=_flag(row["referred"]) is not False,
+                    family=measurement.stress.model_dump_json(exclude={"strength"}),
+                    size=measurement.stress.strength,
                 )
             )
         return tuple(outcomes)
@@ -333,6 +338,18 @@ def stress_summary(case: Case) -> str:
         return f"The call ({call}) held under all {len(case.stresses)} stresses."
     tail = "each time it would have been referred" if not silent else f"{len(silent)} of them without a referral"
     return f"The call ({call}) flipped under {len(flipped)} of {len(case.stresses)} stresses, {tail}."
+
+
+def what_would_flip(case: Case) -> str:
+    """Return in words the mildest measured strength of each stress that turned the call, empty where none did."""
+    flipped = sorted((outcome for outcome in case.stresses if outcome.flipped), key=lambda outcome: outcome.size)
+    mildest = {outcome.family: outcome for outcome in reversed(flipped)}
+    told = [
+        f"{outcome.stress}, {outcome.strength} ({'nobody is asked' if outcome.silent else 'referred'})"
+        for outcome in case.stresses
+        if mildest.get(outcome.family) is outcome
+    ]
+    return f"What would flip this call, mildest measured: {'; '.join(told)}." if told else ""
 
 
 def _difference(right: EyeAnswer | None, left: EyeAnswer | None) -> list[Flag]:
