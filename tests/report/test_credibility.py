@@ -31,7 +31,21 @@ def test_every_check_stands_in_the_report_and_none_passes_unseen(written: Writte
     told = written.report.evidence.credibility
     assert told is not None
     assert [one.number for one in told.checks] == list(CHECKS)
-    assert {one.number for one in told.checks if one.outcome != "not run"} <= {7, 9, 19}
+    assert {one.number for one in told.checks if one.outcome != "not run"} <= {7, 9, 19, 20}
     assert all(one.words for one in told.checks)
     attacks = sum(one.kind == "attack" for one in written.report.evidence.headline.conditions)
-    assert written.page.count(f"credibility: {told.short}") == attacks > 0
+    assert written.page.count(f"credibility: {told.short}") == attacks + len(written.report.evidence.worst_cases) > 0
+
+
+def test_the_worst_case_of_an_exam_is_over_attacks_before_the_mean(written: Written) -> None:
+    (worst,) = written.report.evidence.worst_cases
+    assert worst.attacks == ("FGSM attack, ε = 1/255", "PGD attack, ε = 1/255")
+    table = written.run.decisions()
+    wrong = {
+        name: table[table["measurement"] == name].set_index("exam_id")["wrong"].dropna() for name in ("fgsm@1", "pgd@1")
+    }
+    exams = wrong["fgsm@1"].index.intersection(wrong["pgd@1"].index)
+    by_hand = sum(wrong["fgsm@1"][exam] or wrong["pgd@1"][exam] for exam in exams) / len(exams)
+    assert worst.error.value == pytest.approx(by_hand)
+    assert worst.error.value >= max(values[exams].mean() for values in wrong.values())
+    assert worst.error.low is not None

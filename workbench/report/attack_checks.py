@@ -12,7 +12,8 @@ from typing import Final
 
 from workbench.report.figures import Figures
 from workbench.report.headline import Condition
-from workbench.report.words import full_words
+from workbench.report.words import full_words, listed
+from workbench.report.worst_case import WorstCase
 from workbench.schema.credibility import CHECKS, UPPER_BOUND, Grade, Outcome, grade_of
 from workbench.schema.words import percent
 
@@ -36,7 +37,7 @@ NOT_RUN: Final[dict[int, str]] = {
     16: "each stressed exam was drawn once",
     17: "how often draws flip the clean call was not reported",
     18: "the run keeps the returned iterate only",
-    20: "each attack is reported by itself, without the worst case of each exam",
+    20: "the plan does not hold two attacks with one budget",
     21: "what each attack aimed at was not compared with the referral rule",
     22: "no gradient was compared with the preprocessing",
     23: "the self-test was not run within this audit",
@@ -72,13 +73,17 @@ class Credibility:
 Found = tuple[Outcome, str]
 
 
-def credibility(figures: Figures, found: tuple[Condition, ...]) -> Credibility | None:
-    """Return what the attacks' figures are worth; None without an attack."""
+def credibility(
+    figures: Figures, found: tuple[Condition, ...], worst: tuple[WorstCase, ...] = ()
+) -> Credibility | None:
+    """Return what the attacks' figures are worth, the worst cases of exams given; None without an attack."""
     attacks = [one for one in found if one.kind == "attack"]
     if not attacks:
         return None
     judged: dict[int, Found] = {number: ("not run", why) for number, why in NOT_RUN.items()}
     judged |= {7: _iterative(attacks), 9: _grows(attacks), 19: _pixels(figures, attacks)}
+    if worst:
+        judged[20] = ("passed", f"each exam's worst case is reported at {listed([one.budget for one in worst])}")
     grade = grade_of({number: outcome for number, (outcome, _) in judged.items()})
     checks = tuple(Check(number, *CHECKS[number], *judged[number]) for number in CHECKS)
     ran = sum(one.outcome != "not run" for one in checks)

@@ -18,6 +18,7 @@ from workbench.report.subgroups import Attribute
 from workbench.report.two_eyes import TwoEyes
 from workbench.report.uncertainty import Uncertainty
 from workbench.report.words import counted, full_words, listed
+from workbench.report.worst_case import WorstCase
 from workbench.schema.manifest import BLOCKING
 from workbench.schema.words import percent
 
@@ -56,6 +57,7 @@ class Evidence:
     read_from: ReadFrom
     uncertainty: Uncertainty
     cases: int
+    worst_cases: tuple[WorstCase, ...] = ()
 
 
 @dataclass(frozen=True)

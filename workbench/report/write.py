@@ -41,6 +41,7 @@ from workbench.report.items import Evidence, Item, items
 from workbench.report.read_from import read_from
 from workbench.report.two_eyes import two_eyes
 from workbench.report.uncertainty import short, uncertainty
+from workbench.report.worst_case import worst_cases
 from workbench.schema.files import write_json, write_text
 from workbench.schema.grades import GRADES
 from workbench.schema.reader_study import ReaderStudy
@@ -91,6 +92,7 @@ def assemble(run: Run, others: Sequence[Run] = (), *, cases: bool = True, reader
     comparisons = tuple(compare(run, other) for other in others)
     figures = Figures(run)
     found = conditions_of(run, figures)
+    worst = worst_cases(run, found)
     groups = tuple(group if cases else replace(group, cases=()) for group in case_groups(run))
     evidence = Evidence(
         run=run,
@@ -99,7 +101,8 @@ def assemble(run: Run, others: Sequence[Run] = (), *, cases: bool = True, reader
         cohort=cohort(run),
         attributes=tuple(subgroups.attributes(figures)),
         maps=map_summaries(run),
-        credibility=attack_checks.credibility(figures, found),
+        credibility=attack_checks.credibility(figures, found, worst),
+        worst_cases=worst,
         comparisons=comparisons,
         two_eyes=two_eyes(run, figures),
         read_from=read_from(run, figures),
@@ -216,6 +219,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "figures": [one.as_json() for one in evidence.figures],
         "confusion": performance.confusion(evidence.run).tolist() if "accuracy" not in lacks else None,
         "cohort": asdict(evidence.cohort),
+        "worst_cases": [asdict(one) for one in evidence.worst_cases],
         "credibility": None if evidence.credibility is None else asdict(evidence.credibility),
         "read_from": {"exposed": evidence.read_from.exposed, "sentences": list(evidence.read_from.sentences)},
         "maps": [asdict(one) for one in evidence.maps],
