@@ -100,7 +100,7 @@ class StochasticPredictor:
         return logits.to(torch.float32, copy=True)  # made outside inference mode, so that the caller may work on it
 
     def draws(
-        self, x: Exams, present: Present, *, draws: int, seeds: Sequence[int]
+        self, x: Exams, present: Present, *, draws: int, seeds: Sequence[int], gradient: bool = False
     ) -> Float[Tensor, "draw exam 2 grade"]:
         """Return probabilities with dropout on, float32, NaN for an absent eye.
 
@@ -109,15 +109,18 @@ class StochasticPredictor:
             present: which eyes there are.
             draws: how many forward passes this stands for.
             seeds: one per exam, e.g. of `seed_for`.
+            gradient: keep what a backward pass to ``x`` needs, in fp32; what runs once is gone through once backwards too.
 
         Raises:
             WorkbenchError: no draws asked for, another number of seeds than exams, a model whose answers are random
                 with dropout off, or one in which no dropout takes part.
         """
         refuse_request(x, draws, seeds)
-        with evaluation(self.model), torch.inference_mode():
-            way = self._way(x)
-            with self._drawing(), autocast(self.precision, self.device):
+        with evaluation(self.model), torch.inference_mode(not gradient):
+            with torch.inference_mode():
+                way = self._way(x.detach())
+            precision = "fp32" if gradient else self.precision
+            with self._drawing(), autocast(precision, self.device):
                 made = way.draws(x, present, draws, seeds, self.memory)
         return torch.where(present[None, :, :, None], made, torch.nan)
 

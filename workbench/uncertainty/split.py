@@ -137,7 +137,7 @@ class Split:
 
     def trunk(self, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"]) -> Frontier:
         """Return what stands before the first dropout, computed once."""
-        if self.engine is None or x.dtype != torch.float32:
+        if self.engine is None or x.dtype != torch.float32 or torch.is_grad_enabled():
             return self._computed(x, present)
         if self.engine.is_stale(self.root):
             self.engine = CompiledTrunk(self.trunk_module(), x[:1], present[:1], self.engine.precision)
