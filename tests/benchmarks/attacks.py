@@ -1,11 +1,11 @@
 """Our attacks against the peers' on one model, one objective, the same exams and budget, side by side in one run.
 
-    python tests/benchmarks/attacks.py --model runs/eyepacs256_single/model --data workspace/eyepacs256 --exams 16
+    python tests/benchmarks/attacks.py --model runs/eyepacs256/model --data workspace/eyepacs256 --exams 16
 
-Without ``--model`` a small network is trained on synthetic photographs first. Every attack is given the same two logits per
-exam (not referable, referable); what it returns is judged here, by the model itself in fp32. Peers: foolbox, torchattacks,
-the adversarial robustness toolbox and AutoAttack, those that are installed (`make peers`); a peer's name is missing where
-it is not. torchattacks' package imports torchvision and much else at its start: only the files of its attacks are loaded.
+Every attack is given the same two logits per exam (not referable, referable); what it returns is judged here, by the
+model itself in fp32. Peers: foolbox, torchattacks, ART and AutoAttack (pyautoattack), those installed; a folder
+of them, made by ``pip install --no-deps --target DIR``, may stand in PYTHONPATH. torchattacks' package imports
+torchvision at its start: only the files of its attacks are loaded.
 """
 
 from __future__ import annotations
@@ -45,12 +45,14 @@ class TwoLogits(nn.Module):
         self.boundary = float(torch.logit(torch.tensor(threshold)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (0, log-odds past the boundary): the smooth maximum over the eyes, as our own objective."""
+        """Return (0, log-odds past the boundary) of the worse eye, with the slope of the smooth maximum of both."""
         present = torch.ones(len(x), 2, dtype=torch.bool)
         past = referable_log_odds(bind_present(self.model, present)(x)) - self.boundary
         scale = past.detach().amax(dim=1, keepdim=True).abs().clamp(min=1.0)
         smooth = torch.logsumexp(past / scale, dim=1)
-        return torch.stack([torch.zeros_like(smooth), smooth], dim=1)
+        # The value is the deployed call's, so that a peer that stops once the class turns does not stop too early.
+        exact = (past / scale).amax(dim=1).detach() + smooth - smooth.detach()
+        return torch.stack([torch.zeros_like(exact), exact], dim=1)
 
 
 def ours_pgd(steps: int, *, fast: bool) -> Attack:
@@ -99,6 +101,8 @@ def torchattacks_pgd(steps: int) -> Attack:
 
 def _file_of_torchattacks(name: str) -> types.ModuleType:
     """Load one attack's file, and what it is derived from, without the package's own start."""
+    if f"torchattacks.attacks.{name}" in sys.modules:
+        return sys.modules[f"torchattacks.attacks.{name}"]
     found = importlib.util.find_spec("torchattacks")
     if found is None or not found.submodule_search_locations:
         raise ImportError("torchattacks")
@@ -131,10 +135,10 @@ def autoattack_ensemble(steps: int, tries: int) -> Attack:
     def run(net: nn.Module, x: Tensor, label: Tensor, epsilon: float) -> Tensor:
         # Its DLR loss needs three classes and its targeted attacks four: with two, these are what is left.
         kinds = ["apgd-ce", "fab", "square"]
-        attack = auto(net, norm="Linf", eps=epsilon / 255, version="custom", attacks_to_run=kinds, device="cpu", verbose=False)
-        attack.apgd.n_iter, attack.fab.n_iter, attack.fab.n_restarts = steps, steps, 1
-        attack.apgd.n_restarts, attack.square.n_queries = 1, tries
-        return attack.run_standard_evaluation(x, label, bs=len(x)).detach()
+        attack = auto(net, norm="Linf", eps=epsilon / 255, version="custom", attacks=kinds, device="cpu", seed=0)
+        attack.apgd.n_iter, attack.fab.n_iter, attack.square.n_queries = steps, steps, tries
+        attack.apgd.n_restarts = attack.fab.n_restarts = 1
+        return attack.run_standard_evaluation(x, label, batch_size=len(x))[0].detach()
 
     return run
 
@@ -187,17 +191,20 @@ def compare(net: nn.Module, x: Tensor, label: Tensor, family: str, epsilon: floa
     if peers:
         fastest = min(peers, key=times.__getitem__)
         strongest = min(robust[name] for name in peers)
-        print(
-            f"  against the fastest peer ({fastest}): {times[fastest] / times['workbench']:.2f}x; robust accuracy minus "
-            f"the strongest peer's: {100 * (robust['workbench'] - strongest):+.1f} points"
-        )
+        points = 100 * (robust["workbench"] - strongest)
+        print(f"  {times[fastest] / times['workbench']:.2f}x the speed of the fastest peer ({fastest});", end=" ")
+        print(f"robust accuracy minus the strongest peer's: {points:+.1f} points")
 
 
 def exams_of(arguments: argparse.Namespace) -> tuple[nn.Module, Tensor, Tensor]:
     """Return the network and exams of both eyes that it calls rightly."""
     model, card = load_model(arguments.model)
     exams = open_exams(
-        read_manifest(arguments.data), card.preprocess, cache=arguments.data / "cache", split="test", limit=8 * arguments.exams
+        read_manifest(arguments.data),
+        card.preprocess,
+        cache=arguments.data / "cache",
+        split="test",
+        limit=8 * arguments.exams,
     )
     batch = exams.batch(range(len(exams)))
     whole = batch.present.all(dim=1) & (batch.grade >= 0).all(dim=1)
@@ -210,14 +217,17 @@ def exams_of(arguments: argparse.Namespace) -> tuple[nn.Module, Tensor, Tensor]:
 def main() -> None:
     """Compare at every ε that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--exams", type=int, default=16)
     parser.add_argument("--epsilons", type=float, nargs="+", default=[2.0, 0.25])
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    if arguments.model is None or arguments.data is None:
+        print("attacks: name --model and --data; nothing was measured")
+        return
     torch.set_num_threads(arguments.threads)
     net, x, label = exams_of(arguments)
     with measuring(net):

@@ -78,6 +78,13 @@ def analyse(folder: Path, *, resamples: int = 1000) -> Run:
     return open_run(folder)
 
 
+def cutoff_of_clean(folder: Path) -> float:
+    """Return the cut-off of the referral score from an unfinished run's clean parts and intake."""
+    run = Run(folder, layout.read_manifest(folder))
+    clean = run.manifest.measurement(layout.CLEAN)
+    return _cutoff(run, _answered(run, run.eyes(), clean, intake_of(run)))
+
+
 def _answered(run: Run, eyes: pd.DataFrame, measurement: MeasurementSpec, intake: RunIntake) -> Answered:
     """Return what was answered under one measurement, read part by part: draws are never held all at once."""
     units = units_of(run.manifest, run.exam_ids, measurement)

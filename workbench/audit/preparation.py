@@ -71,6 +71,7 @@ def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
         config.policy.maps,
         None if config.explanations.unlearned is None else load_model(config.explanations.unlearned)[0],
         None if config.explanations.lesions is None else load_detector(config.explanations.lesions),
+        config.policy,
     )
     return bench, card, manifest
 

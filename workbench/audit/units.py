@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from workbench.audit.deployed import deployed_system
 from workbench.audit.influence import influence_rows
 from workbench.audit.layout import PART_SCHEMAS, MeasurementSpec, Member, label_png, pack_map, part_path, write_table
 from workbench.audit.map_trust import MapExaminer
@@ -24,7 +25,8 @@ from workbench.models.lesion_net import Detector
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 from workbench.schema.seeds import seed_for
-from workbench.schema.specs import MapPolicySpec, StressSpec
+from workbench.schema.specs import MapPolicySpec, PolicySpec, StressSpec
+from workbench.schema.threat import OF_THE_REFERRAL
 from workbench.stress.apply import StressResult, apply_stress
 from workbench.stress.apply_exam import apply_exam_stress
 from workbench.stress.exam import EXAM_STRESSES, Rearranged
@@ -56,6 +58,8 @@ class Bench:
         detector: finds lesions (experimental), where one was named.
         laterality: tells photographs that look like the other eye, where the model has it.
         maps: what a map must pass before it is kept.
+        policy: of the run; who is referred is what some attacks aim at.
+        cutoff: of the referral score, fixed on the clean exams; None until they are measured.
         unlearned: a model trained on permuted labels, with whose maps each method's are compared.
     """
 
@@ -73,6 +77,8 @@ class Bench:
     maps: MapPolicySpec = field(default_factory=lambda: MapPolicySpec.model_validate({}))
     unlearned: nn.Module | None = None
     detector: Detector | None = None
+    policy: PolicySpec = field(default_factory=lambda: PolicySpec.model_validate({}))
+    cutoff: float | None = None
 
     def photographed(self, index: int) -> tuple[bool, bool]:
         """Return which eyes of an exam can be measured."""
@@ -165,7 +171,24 @@ def _stressed(
             bench.attacked, batch.x, batch.present, spec, own, threshold=bench.threshold, others=others
         )
         return mixed, result
-    result = apply_stress(bench.attacked, batch.x, batch.present, batch.grade, spec, own, threshold=bench.threshold)
+    about_draws = spec.aim.goal in OF_THE_REFERRAL or bool(spec.options.get("draws"))
+    deployed = (
+        deployed_system(
+            bench.predictor, bench.policy, draws=bench.draws, threshold=bench.threshold, cutoff=bench.cutoff
+        )
+        if about_draws
+        else None
+    )
+    result = apply_stress(
+        bench.attacked,
+        batch.x,
+        batch.present,
+        batch.grade,
+        spec,
+        own,
+        threshold=bench.threshold,
+        **({"deployed": deployed} if deployed is not None else {}),
+    )
     return Rearranged(result.x, batch.present, ("",) * len(indices)), result
 
 

@@ -6,7 +6,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -45,7 +45,7 @@ def run_units_in_processes(
     Raises:
         WorkbenchError: the disk refuses, or a worker cannot open the model or the exams.
     """
-    team = _Team(config, folder, deque(units))
+    team = _Team(config, folder, deque(units), bench.cutoff)
     try:
         for _ in range(min(processes, len(team.waiting))):
             team.hire()
@@ -75,6 +75,7 @@ class _Team:
     config: AuditConfig
     folder: Path
     waiting: deque[Unit]
+    cutoff: float | None = None
     workers: list[_Worker] = field(default_factory=list)
     tries: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -82,7 +83,7 @@ class _Team:
         """Start a worker on the next unit."""
         context = _context()
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self.config, self.folder), daemon=True)  # type: ignore[attr-defined]
+        process = context.Process(target=_serve, args=(theirs, self.config, self.folder, self.cutoff), daemon=True)  # type: ignore[attr-defined]
         process.start()
         theirs.close()
         unit = self.waiting.popleft()
@@ -154,7 +155,7 @@ def _context() -> BaseContext:
     return context
 
 
-def _serve(connection: Connection, config: AuditConfig, folder: Path) -> None:
+def _serve(connection: Connection, config: AuditConfig, folder: Path, cutoff: float | None = None) -> None:
     """Measure what is asked for until the other end closes; answer None when ready, and after each unit.
 
     An error that ends the run is answered as what and remedy.
@@ -162,7 +163,7 @@ def _serve(connection: Connection, config: AuditConfig, folder: Path) -> None:
     from workbench.audit.preparation import open_bench
 
     try:
-        bench = open_bench(config)[0]
+        bench = replace(open_bench(config)[0], cutoff=cutoff)
         connection.send(None)
         while True:
             make_part(bench, connection.recv(), folder)

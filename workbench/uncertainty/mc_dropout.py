@@ -109,7 +109,7 @@ class StochasticPredictor:
             present: which eyes there are.
             draws: how many forward passes this stands for.
             seeds: one per exam, e.g. of `seed_for`.
-            gradient: keep what a backward pass to ``x`` needs, in fp32; what runs once is gone through once backwards too.
+            gradient: keep what a backward pass to ``x`` needs, in fp32; what runs once is passed once backwards too.
 
         Raises:
             WorkbenchError: no draws asked for, another number of seeds than exams, a model whose answers are random
