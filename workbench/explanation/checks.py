@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from workbench.explanation.integrated_gradients import blurred_baseline
-from workbench.explanation.registry import EXPLANATIONS
-from workbench.explanation.targets import ReferableTarget
+from workbench.explanation.integrated_gradients import LEAST_CHANGE, blurred_baseline
+from workbench.explanation.registry import COMPLETE, EXPLANATIONS, FLOORS, ONE_MAP_IF_EARLY
+from workbench.explanation.targets import ReferableTarget, target_named
 from workbench.explanation.trust.influence import eye_only
 from workbench.explanation.trust.likeness import outside_share
 from workbench.models.modes import measuring
@@ -24,24 +24,18 @@ from workbench.schema.specs import MapPolicySpec
 STRICT: Final = MapPolicySpec.model_validate({})
 """What a map must pass where nothing else is said."""
 
-STEPS: Final = (8, 24, 72)
-"""Points on the path: more are taken only for the exams whose gap is above the limit with fewer."""
-
-LEAST_CHANGE: Final = 0.05
-"""The gap is a share of the change of P(referable), but of no less than this: below it there is little to explain."""
-
-
 @dataclass(frozen=True)
 class ExplanationResult:
-    """Maps of P(referable) of one eye, and what is known of their worth.
+    """Maps of one eye's answer, and what is known of their worth.
 
     Attributes:
         method: a key of `EXPLANATIONS`.
         eye: 0 for OD, 1 for OS.
         maps: per pixel and channel; zero where withheld.
-        completeness_gap: |Σ map − (f(x) − f(baseline))| ÷ max(|f(x) − f(baseline)|, 0.05); integrated gradients only.
+        completeness_gap: |Σ map − (f(x) − f(baseline))| ÷ max(|f(x) − f(baseline)|, 0.05); for methods that promise to
+            add up (`registry.COMPLETE`).
         fellow_share: share of the absolute attribution that lies on the *other* eye; None where the method cannot tell
-            the eyes apart (Grad-CAM with early fusion).
+            the eyes apart (Grad-CAM with early fusion) or knows nothing of the model.
         withheld: per exam, why its map must not be shown, or None.
         outside_share: share of the explained eye's map that lies outside its disc.
         outside_change: |change of P(referable)| when all that lies outside the discs is made black: what was read from
@@ -70,10 +64,11 @@ def explain(
     *,
     method: str,
     eye: Literal[0, 1],
+    target: str = "referable",
     policy: MapPolicySpec = STRICT,
     **options: Any,
 ) -> ExplanationResult:
-    """Explain P(referable) of one eye of every exam, and withhold the maps that fail a check.
+    """Explain the answer to one eye of every exam, and withhold the maps that fail a check.
 
     Args:
         model: ``(x, present) -> logits``; held still meanwhile, and left as it was found.
@@ -81,31 +76,31 @@ def explain(
         present: which eyes were photographed.
         method: a key of `EXPLANATIONS`.
         eye: 0 for OD, 1 for OS.
+        target: what of the answer is explained, by its name (`targets.target_named`).
         policy: what each map must pass; a null threshold lets everything through.
-        options: keyword arguments of the method. Without ``steps``, integrated gradients take as many of `STEPS` as
-            each exam needs.
+        options: keyword arguments of the method.
 
     Raises:
-        WorkbenchError: an unknown method (names the nearest), or a model that the method cannot explain.
+        WorkbenchError: an unknown method or target (names the nearest), or a model that the method cannot explain.
     """
     if method not in EXPLANATIONS:
         near = difflib.get_close_matches(method, list(EXPLANATIONS), n=1, cutoff=0.0)[0]
         raise WorkbenchError(f"unknown explanation {method!r}", f"did you mean {near!r}?")
-    target = ReferableTarget(eye)
-    max_gap = math.inf if policy.max_completeness_gap is None else policy.max_completeness_gap
-    maps, gap = _maps(model, x, present, target, method, max_gap, options)
+    explained = target_named(target, eye)
+    maps = EXPLANATIONS[method](model, x, present, explained, **options)
+    gap = completeness_gap(model, x, present, explained, maps) if method in COMPLETE else None
     measured = {
         "completeness gap": (gap, policy.max_completeness_gap),
         "share of the map outside the disc": (outside_share(_own(maps, eye)), policy.max_outside_share),
         "change of P(referable) without what lies outside the disc": (
-            outside_change(model, x, present, target),
+            outside_change(model, x, present, ReferableTarget(eye)),
             policy.max_outside_change,
         ),
     }
     withheld = tuple(_reason(maps[exam], bool(present[exam, eye]), eye, measured, exam) for exam in range(len(x)))
     shown = torch.tensor([reason is None for reason in withheld], device=maps.device)[:, None, None, None]
     maps = torch.where(shown, maps, torch.zeros_like(maps))
-    separable = method != "grad_cam" or not model.sees_both_eyes
+    separable = not (method in ONE_MAP_IF_EARLY and getattr(model, "sees_both_eyes", True)) and method not in FLOORS
     _, outside, change = (values for values, _ in measured.values())
     assert outside is not None
     assert change is not None
@@ -117,35 +112,11 @@ def _own(maps: Float[Tensor, "exam 6 height width"], eye: Literal[0, 1]) -> Floa
     return maps[:, 3 * eye : 3 * eye + 3].sum(dim=1)
 
 
-def _maps(
-    model: nn.Module,
-    x: Float[Tensor, "exam 6 height width"],
-    present: Bool[Tensor, "exam 2"],
-    target: ReferableTarget,
-    method: str,
-    max_gap: float,
-    options: dict[str, Any],
-) -> tuple[Float[Tensor, "exam 6 height width"], Float[Tensor, " exam"] | None]:
-    """Return the maps, and their gap where the method promises completeness."""
-    explanation = EXPLANATIONS[method]
-    if method != "integrated_gradients":
-        return explanation(model, x, present, target, **options), None
-    first, *more = [options] if "steps" in options else [{**options, "steps": steps} for steps in STEPS]
-    maps = explanation(model, x, present, target, **first)
-    gap = completeness_gap(model, x, present, target, maps)
-    for finer in more:
-        again = torch.isfinite(gap) & (gap > max_gap)
-        if again.any():
-            maps[again] = explanation(model, x[again], present[again], target, **finer)
-            gap[again] = completeness_gap(model, x[again], present[again], target, maps[again])
-    return maps, gap
-
-
 def completeness_gap(
     model: nn.Module,
     x: Float[Tensor, "exam 6 height width"],
     present: Bool[Tensor, "exam 2"],
-    target: ReferableTarget,
+    target: Callable[[Tensor], Tensor],
     maps: Float[Tensor, "exam 6 height width"],
 ) -> Float[Tensor, " exam"]:
     """Return by how much the maps miss what they must add up to, as a share of it (Sundararajan et al. 2017)."""

@@ -1,19 +1,23 @@
-"""Grad-CAM (Selvaraju et al. 2017) through Captum, on the last feature map of a paired-eye model."""
+"""Grad-CAM (Selvaraju et al. 2017) and LayerCAM (Jiang et al. 2021), on a feature map found in any model.
+
+Only what stands after the feature map is differentiated: for a pooled linear head that is the closed form (the
+channel's weight is the head's own), at the price of one forward pass. Captum's takes the whole network's gradient.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from typing import Any
 
 import torch
-from captum.attr import LayerAttribution, LayerGradCam
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
-from workbench.explanation.targets import ReferableTarget
+from workbench.explanation.fast_copy import Precision, fast_copy
+from workbench.explanation.feature_maps import last_feature_map, map_and_slope
+from workbench.explanation.targets import unsaturated
 from workbench.models.modes import measuring
-from workbench.models.paired import PairedEyeNet
-from workbench.schema.errors import WorkbenchError
 
 
 def grad_cam(
@@ -21,41 +25,79 @@ def grad_cam(
     x: Float[Tensor, "exam 6 height width"],
     present: Bool[Tensor, "exam 2"],
     target: Callable[[Tensor], Tensor],
+    *,
+    layer: str | None = None,
+    precision: Precision = "fp32",
 ) -> Float[Tensor, "exam 6 height width"]:
     """Return where the evidence *for* the target lies, laid on each eye, equal on its three channels.
 
-    With late or single fusion the trunk sees each eye by itself, so each eye has its own map. With early fusion there
+    Where the network sees each eye by itself, each eye has its own map. Where it sees both at once (early fusion) there
     is *one* map for both eyes, on the grid that they share: it stands on both, and cannot say which eye it means.
     Where the model mirrors the left eye, the map is mirrored back.
 
-    A map is coarse (one cell of the feature map is 32 × 32 pixels) and relative (no units): the log-odds are taken in
-    place of the probability, whose map is the same times a positive number that vanishes where the model is sure.
+    A map is coarse (one cell of the last feature map is 32 × 32 pixels) and relative (no units): of a probability the
+    logarithm is taken, whose map is the same times a positive number that vanishes where the model is sure.
 
     Args:
-        model: a `PairedEyeNet`; held still meanwhile.
+        model: ``(x, present) -> logits``; held still meanwhile.
         x: in [0, 1].
         present: an absent eye gets zero.
         target: ``logits -> one value per exam``.
+        layer: the module whose output is read; None: the last that makes a picture of features.
+        precision: see `fast_copy`.
 
     Raises:
-        WorkbenchError: the model is not a `PairedEyeNet`, so its last feature map is not known.
+        WorkbenchError: the model ends in no feature map, or ``layer`` makes none.
     """
-    if not isinstance(model, PairedEyeNet):
-        raise WorkbenchError(
-            f"grad_cam needs the last feature map of a PairedEyeNet; this is a {type(model).__name__}",
-            "use integrated_gradients, which needs none",
-        )
-    if isinstance(target, ReferableTarget):
-        target = replace(target, scale="log_odds")
+    return _class_activation(model, x, present, target, layer, precision, finer=False)
+
+
+def layer_cam(
+    model: nn.Module,
+    x: Float[Tensor, "exam 6 height width"],
+    present: Bool[Tensor, "exam 2"],
+    target: Callable[[Tensor], Tensor],
+    *,
+    layer: str | None = None,
+    precision: Precision = "fp32",
+) -> Float[Tensor, "exam 6 height width"]:
+    """Return Grad-CAM with a weight per cell (LayerCAM), which earlier and finer layers need.
+
+    Args and Raises: as `grad_cam`; without ``layer`` the last feature map that is finer than the very last.
+    """
+    return _class_activation(model, x, present, target, layer, precision, finer=True)
+
+
+def _class_activation(
+    model: nn.Module,
+    x: Float[Tensor, "exam 6 height width"],
+    present: Bool[Tensor, "exam 2"],
+    target: Callable[[Tensor], Tensor],
+    layer: str | None,
+    precision: Precision,
+    *,
+    finer: bool,
+) -> Float[Tensor, "exam 6 height width"]:
     with measuring(model):
-        seen = present.clone()
-        layer = model.get_submodule(model.feature_layer)
-        coarse = LayerGradCam(lambda pixels, eyes: target(model(pixels, eyes)), layer).attribute(
-            x.detach().clone().requires_grad_(), additional_forward_args=(seen,), relu_attributions=True
-        )
-    fine = LayerAttribution.interpolate(coarse.detach(), tuple(x.shape[-2:]), interpolate_mode="bilinear")
-    eyes = fine.expand(-1, 2, -1, -1) if model.sees_both_eyes else fine[:, 0].unflatten(0, (-1, 2))
-    if model.architecture.mirror_os:
+        clean, seen = x.detach().clone(), present.clone()
+        net = fast_copy(model, clean, seen, precision, fold=False)
+        layer = layer or last_feature_map(net, clean, seen, finer=finer)
+        features, slope = map_and_slope(net, layer, clean, seen, unsaturated(target))
+    weight = slope.clamp(min=0) if finer else slope.mean(dim=(2, 3), keepdim=True)
+    coarse = torch.relu((weight * features).sum(dim=1, keepdim=True)).to(x.dtype)
+    return on_both_eyes(model, coarse, x, present)
+
+
+def on_both_eyes(
+    model: Any,
+    coarse: Float[Tensor, "image 1 rows columns"],
+    x: Float[Tensor, "exam 6 height width"],
+    present: Bool[Tensor, "exam 2"],
+) -> Float[Tensor, "exam 6 height width"]:
+    """Return a feature map's values on the pixels of the eyes that it is of: one image per exam, or one per eye."""
+    fine = functional.interpolate(coarse, tuple(x.shape[-2:]), mode="bilinear")
+    eyes = fine.expand(-1, 2, -1, -1) if len(fine) == len(x) else fine[:, 0].reshape(-1, 2, *x.shape[-2:])
+    if getattr(getattr(model, "architecture", None), "mirror_os", False):
         eyes = torch.stack([eyes[:, 0], eyes[:, 1].flip(-1)], dim=1)
     eyes = torch.where(present[:, :, None, None], eyes, torch.zeros_like(eyes))
-    return eyes.repeat_interleave(3, dim=1).to(x.dtype) / 3
+    return eyes.repeat_interleave(3, dim=1) / 3

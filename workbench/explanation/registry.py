@@ -1,4 +1,4 @@
-"""Every explanation by its name."""
+"""Every explanation by its name, and what is known of each."""
 
 from __future__ import annotations
 
@@ -8,13 +8,46 @@ from typing import Final
 from torch import Tensor
 
 from workbench.explanation.floors import edges, random_map
-from workbench.explanation.grad_cam import grad_cam
+from workbench.explanation.grad_cam import grad_cam, layer_cam
+from workbench.explanation.guided import guided_backprop, guided_grad_cam
 from workbench.explanation.integrated_gradients import integrated_gradients
+from workbench.explanation.occlusion import occlusion, rise
+from workbench.explanation.propagation import deep_lift, lrp
+from workbench.explanation.smoothing import expected_gradients, smooth_grad
 
 EXPLANATIONS: Final[Mapping[str, Callable[..., Tensor]]] = {
     "integrated_gradients": integrated_gradients,
+    "expected_gradients": expected_gradients,
+    "smooth_grad": smooth_grad,
+    "deep_lift": deep_lift,
+    "lrp": lrp,
+    "occlusion": occlusion,
+    "rise": rise,
     "grad_cam": grad_cam,
+    "layer_cam": layer_cam,
+    "guided_backprop": guided_backprop,
+    "guided_grad_cam": guided_grad_cam,
     "random": random_map,
     "edges": edges,
 }
 """``(model, x, present, target, **options) -> Float[Tensor, "exam 6 height width"]``."""
+
+FLOORS: Final = ("random", "edges")
+"""Maps that know nothing of the model: what any method must beat."""
+
+COMPLETE: Final = ("integrated_gradients", "deep_lift")
+"""Methods whose map must add up to the target's change from `blurred_baseline`: measured, and withheld where not."""
+
+ONE_MAP_IF_EARLY: Final = ("grad_cam", "layer_cam")
+"""Methods that have one map for both eyes where the network sees both at once."""
+
+LIMITS: Final[Mapping[str, str]] = {
+    "smooth_grad": "says where a change would matter, not what speaks for the answer",
+    "rise": "coarse, and noisy with few masks",
+    "grad_cam": "coarse: one cell of the last feature map is 32 pixels wide",
+    "guided_backprop": "hardly changes when the weights are random (Adebayo 2018): it shows edges, not reasons",
+    "guided_grad_cam": "its detail is guided backprop's: it hardly changes when the weights are random",
+    "random": "knows nothing of the model: the floor that a method must beat",
+    "edges": "knows nothing of the model: the floor that a method must beat",
+}
+"""What a reader should know of a method's maps before any check."""

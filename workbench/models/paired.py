@@ -61,7 +61,13 @@ class PairedEyeNet(nn.Module):
 
         An absent eye gets a row too, which means nothing.
         """
-        features = self.pool(self.feature_dropout(self.trunk(self.prepare(x, present))))
+        return self.classify(self.pool(self.feature_dropout(self.trunk(self.prepare(x, present)))), present)
+
+    @no_type_check
+    def classify(
+        self, features: Float[Tensor, "image feature"], present: Bool[Tensor, "exam 2"]
+    ) -> Float[Tensor, "exam 2 grade"]:
+        """Return the logits of each eye's grade from the pooled features of every image of the trunk's batch."""
         if self.architecture.fusion == "late":
             features = features.unflatten(0, (-1, 2))
             other = torch.where(present.flip(1).unsqueeze(-1), features.flip(1), self.absent)

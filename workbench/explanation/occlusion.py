@@ -1,0 +1,211 @@
+"""What changes when part of an eye loses its detail: occlusion (Zeiler, Fergus 2014), RISE (Petsiuk et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from workbench.explanation.fast_copy import Precision, fast_copy
+from workbench.explanation.integrated_gradients import blurred_baseline
+from workbench.explanation.slopes import IMAGES_AT_ONCE, on_present_eyes
+from workbench.models.modes import measuring
+from workbench.models.paired import PairedEyeNet
+from workbench.schema.errors import WorkbenchError
+
+
+def occlusion(
+    model: nn.Module,
+    x: Float[Tensor, "exam 6 height width"],
+    present: Bool[Tensor, "exam 2"],
+    target: Callable[[Tensor], Tensor],
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    images_at_once: int = IMAGES_AT_ONCE,
+    precision: Precision = "fp32",
+) -> Float[Tensor, "exam 6 height width"]:
+    """Return by how much the target falls when a window loses its detail, averaged over the windows on a pixel.
+
+    A window shows `blurred_baseline`, which keeps colour and light; what lies outside the disc is not tried, since
+    nothing changes there. A network that sees each eye by itself is run on the changed eye alone.
+
+    Args:
+        model: ``(x, present) -> logits``; held still meanwhile.
+        x: in [0, 1].
+        present: an absent eye gets zero.
+        target: ``logits -> one value per exam``.
+        window: side of the square, pixels; None: an eighth of the height.
+        stride: between windows; None: half a window.
+        images_at_once: exams in one pass.
+        precision: see `fast_copy`.
+
+    Raises:
+        WorkbenchError: a window or a stride that does not fit.
+    """
+    window = window or max(1, x.shape[-2] // 8)
+    stride = stride or max(1, window // 2)
+    if not 1 <= stride <= window <= min(x.shape[-2:]):
+        raise WorkbenchError(
+            f"occlusion: window {window}, stride {stride}, images of {x.shape[-2]} × {x.shape[-1]} pixels",
+            "a window must fit in the image, and a stride in the window",
+        )
+    down, across = (_spans(side, window, stride) for side in x.shape[-2:])
+    areas = [(rows, columns) for rows in down for columns in across]
+    with measuring(model), torch.no_grad():
+        clean, seen = x.detach().clone(), present.clone()
+        maps, covered = torch.zeros_like(clean), clean.new_zeros(x.shape[-2:])
+        blurred = blurred_baseline(clean, seen)
+        net = fast_copy(model, clean, seen, precision)
+        for area in areas:
+            covered[area] += 1
+        for exam in range(len(x)):
+            one = _OneExam(net, clean[exam : exam + 1], seen[exam : exam + 1], target, images_at_once)
+            for eye in one.eyes:
+                channels = slice(3 * eye, 3 * eye + 3)
+                own, plain = clean[exam, channels], blurred[exam, channels]
+                tried = [area for area in areas if (own[:, *area] != plain[:, *area]).any()]
+                variants = (_replaced(own, plain, area) for area in tried)
+                for area, value in zip(tried, one.values(variants, eye), strict=True):
+                    maps[exam, channels, *area] += (one.value - value) / 3
+        return on_present_eyes(maps / covered, seen)
+
+
+def rise(
+    model: nn.Module,
+    x: Float[Tensor, "exam 6 height width"],
+    present: Bool[Tensor, "exam 2"],
+    target: Callable[[Tensor], Tensor],
+    *,
+    masks: int = 200,
+    grid: int = 8,
+    keep: float = 0.5,
+    seed: int = 0,
+    images_at_once: int = IMAGES_AT_ONCE,
+    precision: Precision = "fp32",
+) -> Float[Tensor, "exam 6 height width"]:
+    """Return by how much the target rises with a pixel's neighbourhood shown, from random masks.
+
+    What is hidden shows `blurred_baseline`. The paper's mean of masks, weighted by the answers, is not zero for a model
+    that answers always the same; here it is the slope of the answer by the pixel's mask: their covariance divided by
+    the mask's variance. Each eye is masked by itself; the masks are the same for every exam.
+
+    Args:
+        model: ``(x, present) -> logits``; held still meanwhile.
+        x: in [0, 1].
+        present: an absent eye gets zero.
+        target: ``logits -> one value per exam``.
+        masks: how many.
+        grid: cells per side of a mask.
+        keep: share of cells that are shown.
+        seed: of the masks.
+        images_at_once: exams in one pass.
+        precision: see `fast_copy`.
+
+    Raises:
+        WorkbenchError: fewer than two masks, or a share outside (0, 1).
+    """
+    if masks < 2 or not 0 < keep < 1:
+        raise WorkbenchError(f"rise: {masks} masks, keep {keep}", "give 2 masks or more and a share between 0 and 1")
+    with measuring(model), torch.no_grad():
+        clean, seen = x.detach().clone(), present.clone()
+        detail = clean - (blurred := blurred_baseline(clean, seen))
+        net = fast_copy(model, clean, seen, precision)
+        answered = clean.new_zeros(len(x))
+        product, first, second = (clean.new_zeros((rows, 2, *x.shape[-2:])) for rows in (len(x), 1, 1))
+        for shown in _masks(masks, grid, keep, seed, clean):
+            pixels = shown.repeat_interleave(3, dim=0)
+            value = torch.cat(
+                [
+                    target(net(few + pixels * rest, eyes)).to(clean.dtype)
+                    for few, rest, eyes in zip(
+                        *(torch.split(whole, images_at_once) for whole in (blurred, detail, seen)), strict=True
+                    )
+                ]
+            )
+            answered += value
+            product += value[:, None, None, None] * shown
+            first += shown
+            second += shown.square()
+        covariance = product / masks - (answered / masks)[:, None, None, None] * first / masks
+        variance = second / masks - (first / masks).square()
+        slope = covariance / variance.clamp(min=1e-6)
+        return on_present_eyes(slope.repeat_interleave(3, dim=1) / 3, seen)
+
+
+def _spans(side: int, window: int, stride: int) -> list[slice]:
+    """Return where windows lie along a side; the last one ends at the border."""
+    starts = sorted({*range(0, side - window + 1, stride), side - window})
+    return [slice(start, start + window) for start in starts]
+
+
+def _replaced(own: Tensor, plain: Tensor, area: tuple[slice, slice]) -> Tensor:
+    changed = own.clone()
+    changed[:, *area] = plain[:, *area]
+    return changed
+
+
+def _masks(masks: int, grid: int, keep: float, seed: int, x: Tensor) -> Iterator[Float[Tensor, "2 height width"]]:
+    """Yield one smooth mask per eye, its cells shifted at random by less than a cell."""
+    generator = torch.Generator().manual_seed(seed)
+    cells = [-(-side // grid) for side in x.shape[-2:]]
+    for _ in range(masks):
+        coarse = (torch.rand((2, 1, grid + 1, grid + 1), generator=generator) < keep).to(x)
+        size = tuple((grid + 1) * cell for cell in cells)
+        fine = functional.interpolate(coarse, size, mode="bilinear")[:, 0]
+        down, across = (int(torch.randint(cell, (), generator=generator)) for cell in cells)
+        yield fine[:, down : down + x.shape[-2], across : across + x.shape[-1]]
+
+
+class _OneExam:
+    """Answers of one exam of which one eye is changed; what the change cannot reach is computed once.
+
+    Attributes:
+        value: the target of the exam as it is.
+        eyes: those that are there and that the target can depend on.
+    """
+
+    def __init__(
+        self, net: nn.Module, x: Tensor, present: Tensor, target: Callable[[Tensor], Tensor], images_at_once: int
+    ) -> None:
+        self.net, self.x, self.present, self.target = net, x, present, target
+        self.images_at_once = images_at_once
+        self.value = float(target(net(x, present)))
+        alone = isinstance(net, PairedEyeNet) and net.architecture.fusion == "single"
+        self.eyes = [eye for eye in range(2) if present[0, eye] and not (alone and _eye_of(target) == 1 - eye)]
+        self.features = self._pooled(x, present) if isinstance(net, PairedEyeNet) and not net.sees_both_eyes else None
+
+    def values(self, variants: Iterator[Float[Tensor, "3 height width"]], eye: int) -> Iterator[float]:
+        """Yield the target of each variant of an eye."""
+        at_once = self.images_at_once * (1 if self.features is None else 2)
+        while few := [variant for _, variant in zip(range(at_once), variants, strict=False)]:
+            whole = self.x.repeat(len(few), 1, 1, 1)
+            whole[:, 3 * eye : 3 * eye + 3] = torch.stack(few)
+            eyes = self.present.expand(len(few), 2)
+            yield from self.target(self._logits(whole, eyes, eye)).tolist()
+
+    def _logits(self, whole: Tensor, eyes: Tensor, eye: int) -> Tensor:
+        if self.features is None:
+            logits: Tensor = self.net(whole, eyes)
+            return logits
+        both = self.features.expand(len(whole), *self.features.shape[1:]).clone()
+        both[:, eye] = self._pooled(whole, eyes, eye)
+        net: Any = self.net
+        return net.classify(both.flatten(0, 1), eyes)
+
+    def _pooled(self, x: Tensor, present: Tensor, eye: int | None = None) -> Tensor:
+        net: Any = self.net
+        prepared = net.prepare(x, present)
+        if eye is not None:
+            prepared = prepared.unflatten(0, (-1, 2))[:, eye]
+        pooled: Tensor = net.pool(net.feature_dropout(net.trunk(prepared)))
+        return pooled if eye is not None else pooled.reshape(-1, 2, pooled.shape[-1])
+
+
+def _eye_of(target: Any) -> int | None:
+    """Return which eye a target is about, if it says so."""
+    return getattr(getattr(target, "target", target), "eye", None)
