@@ -24,6 +24,7 @@ from workbench.schema.specs import MapPolicySpec
 STRICT: Final = MapPolicySpec.model_validate({})
 """What a map must pass where nothing else is said."""
 
+
 @dataclass(frozen=True)
 class ExplanationResult:
     """Maps of one eye's answer, and what is known of their worth.

@@ -23,6 +23,7 @@ from workbench.explanation.rules import (
     GATES,
     LINEAR,
     MAX_POOLS,
+    NO_RULE,
     NORMS,
     PRODUCTS,
     RELU,
@@ -30,6 +31,7 @@ from workbench.explanation.rules import (
     Rule,
     Rules,
     out_of_place,
+    refuse_without_rule,
     with_multiplier,
 )
 from workbench.explanation.slopes import IMAGES_AT_ONCE, on_present_eyes
@@ -67,11 +69,15 @@ def deep_lift(
         present: an absent eye gets zero.
         target: ``logits -> one value per exam``.
         images_at_once: exams in one pass, each with its baseline.
+
+    Raises:
+        WorkbenchError: attention, or another operation without a rule.
     """
     table = {
         **dict.fromkeys(RELU | SMOOTH | GATES | BENT | {functional.softplus}, _rescale),
         **dict.fromkeys(PRODUCTS, _product),
         **dict.fromkeys(MAX_POOLS, _max_pool),
+        **dict.fromkeys(NO_RULE, refuse_without_rule),
     }
     maps = []
     with measuring(model):
@@ -237,6 +243,7 @@ class _Relevance:
             **dict.fromkeys(NORMS, self._norm),
             **dict.fromkeys(SMOOTH | BENT, self._activation),
             **dict.fromkeys(GATES, self._gate),
+            **dict.fromkeys(NO_RULE, refuse_without_rule),
         }
         own = getattr(self.net, "trunk", getattr(self.net, "module", None))
         handle = own.register_forward_pre_hook(self._begin) if isinstance(own, nn.Module) else None

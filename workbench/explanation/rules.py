@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from workbench.schema.errors import WorkbenchError
+
 Rule = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 RELU: Final = frozenset({functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
@@ -30,7 +32,26 @@ PRODUCTS: Final = frozenset({torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmu
 MAX_POOLS: Final = frozenset({functional.max_pool2d, torch.max_pool2d})
 CONVOLUTIONS: Final = frozenset({functional.conv2d})
 LINEAR: Final = frozenset({functional.linear})
+NO_RULE: Final = frozenset(
+    {functional.layer_norm, functional.group_norm, functional.softmax, torch.softmax, Tensor.softmax}
+    | {functional.scaled_dot_product_attention}
+)
+"""What neither DeepLift nor LRP has a rule for: attention, and norms that an exam makes of itself."""
 NORMS: Final = frozenset({functional.batch_norm})
+
+
+def refuse_without_rule(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run the function on what does not depend on the exam; else refuse.
+
+    Raises:
+        WorkbenchError: the input depends on the exam.
+    """
+    given = args[0] if args else next(iter(kwargs.values()))
+    if given.requires_grad:
+        raise WorkbenchError(
+            f"DeepLift and LRP have no rule for {getattr(func, '__name__', func)}", "use integrated_gradients"
+        )
+    return func(*args, **kwargs)
 
 
 class Rules(TorchFunctionMode):
