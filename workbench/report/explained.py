@@ -37,17 +37,17 @@ def _summary(run: Run, method: str) -> MethodSummary:
     table = table[table["status"] != "skipped"].copy()
     refused = run.summary.maps_withheld.get(method)
     failed = table["status"] == "failed"
+    passed = table[~failed & table["withheld"].isna()]
     table["withheld"] = table["withheld"].where(table["withheld"].notna() | failed, refused)
-    shown = table[~failed & table["withheld"].isna()]
     return MethodSummary(
         method=METHOD_WORDS.get(method, method.replace("_", " ")),
         eyes=len(table),
         withheld=int(table["withheld"].notna().sum()),
         failed=int(failed.sum()),
         reasons=_reasons(table["withheld"].dropna().astype(str)),
-        median_gap=_quantile(shown["completeness_gap"], 0.5),
-        largest_gap=_quantile(shown["completeness_gap"], 1.0),
-        median_fellow_share=_quantile(shown["fellow_share"], 0.5),
+        median_gap=_quantile(passed["completeness_gap"], 0.5),
+        largest_gap=_quantile(passed["completeness_gap"], 1.0),
+        median_fellow_share=_quantile(passed["fellow_share"], 0.5),
     )
 
 

@@ -83,8 +83,8 @@ def _fellow(change: Change) -> str | None:
     if change.moved.value is None:
         return f"What the fellow eye does to an answer: not assessed ({change.moved.reason})."
     calls = (
-        f" Of {counted(change.no_longer.n, 'eye')} called referable, {full_words(change.no_longer)} are not beside "
-        "a healthy fellow."
+        f" Of {counted(change.no_longer.n, 'eye')} called referable, {full_words(change.no_longer)} are called so "
+        "no longer beside a healthy fellow."
         if change.no_longer.value is not None
         else ""
     )
