@@ -147,6 +147,8 @@ def test_each_check_of_a_method_passes_and_fails(
 def test_a_method_that_fails_shows_no_map_anywhere(manifest: Path, runs: dict[str, Run], tmp_path: Path) -> None:
     """The same model with the gate as it stands: edges depend on no weight, so no map of theirs is shown."""
     from workbench.report.explained import map_summaries
+    from workbench.report.figures import Figures
+    from workbench.report.map_checks import map_checks
 
     model = runs["early"].folder.parent / "early_model"
     strict = run_audit(small_config(manifest, model, *QUICK, "explanations.methods=[edges]"), tmp_path / "strict")
@@ -164,6 +166,10 @@ def test_a_method_that_fails_shows_no_map_anywhere(manifest: Path, runs: dict[st
     told = next(summary for summary in map_summaries(strict) if summary.withheld == summary.eyes)
     assert any("random weights" in reason for reason, _ in told.reasons)
     assert open_run(strict.folder).summary == strict.summary
+    table = map_checks(strict, Figures(strict))
+    assert table is not None
+    assert "random weights" in dict(table.refused)["edges"]
+    assert len(table.rows) > 8
 
 
 def test_a_model_that_learned_nothing_is_compared(manifest: Path, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from workbench.report.figures import Figures
 from workbench.report.headline import conditions as conditions_of
 from workbench.report.headline import headline
 from workbench.report.items import Evidence, Item, items
+from workbench.report.map_checks import map_checks
 from workbench.report.read_from import read_from
 from workbench.report.two_eyes import two_eyes
 from workbench.report.uncertainty import short, uncertainty
@@ -149,6 +150,7 @@ def as_html(report: Report) -> str:
         attention=attention(evidence.run, evidence.figures),
         facts=conditions.facts(evidence.run),
         failed_work=report.failed_work,
+        map_checks=map_checks(evidence.run, evidence.figures),
         commands=conditions.commands(evidence.run, bool(evidence.comparisons)),
         counts={status: sum(one.status == status for one in report.items) for status in STATUSES},
         version=workbench.__version__,
