@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from workbench.audit.results import Run, open_run
 from workbench.review.cases import CaseBook
 from workbench.review.drawn import Drawn, Mark
-from workbench.review.panes import LAST_VISIT, viewer_inputs
+from workbench.review.panes import OTHER_VISIT, viewer_inputs
 from workbench.review.pictures import Originals
 from workbench.review.viewer import MAGIC, ViewerInputs, message
 
@@ -72,12 +72,12 @@ def test_without_the_model_nothing_of_it_travels(run: Run) -> None:
     assert "referable" not in json.dumps(head)
 
 
-def test_an_earlier_visit_is_a_comparison_of_the_same_eye(run: Run) -> None:
+def test_another_visit_is_a_comparison_of_the_same_eye(run: Run) -> None:
     earlier = CaseBook(run).case("exam-001")
-    right, left = inputs_of(run, "exam-006", earlier=earlier).panes
+    right, left = inputs_of(run, "exam-006", other=earlier).panes
     assert right.shown is not None
     assert right.shown.label == "This visit"
-    assert right.comparisons[0].name == LAST_VISIT
+    assert right.comparisons[0].name == OTHER_VISIT
     assert right.comparisons[0].after is not None
     assert right.comparisons[0].after.picture.jpeg != right.shown.picture.jpeg
     assert left.comparisons[0].after is None  # that visit has no left eye

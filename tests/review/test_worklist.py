@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ from workbench.audit.layout import CLEAN
 from workbench.audit.results import Run, open_run
 from workbench.review.cases import CaseBook, eyes_disagree
 from workbench.review.desk import Desk
+from workbench.review.forgotten import forget
+from workbench.review.panes import OTHER_VISIT
 from workbench.review.worklist import (
     AT_RISK,
     ORDERS,
@@ -318,6 +321,44 @@ def test_a_damaged_index_is_made_again(damage: str, run_copy: Path) -> None:
     else:
         path.write_bytes(b"" if damage == "empty" else path.read_bytes()[:5000])
     pd.testing.assert_frame_equal(make_worklist(open_run(run_copy)), before)
+
+
+def test_a_forgotten_patient_is_not_in_the_worklist_made_again_nor_named_where_it_is_noted(run_copy: Path) -> None:
+    desk = Desk(run_copy)
+    case = desk.case("exam-006")
+    theirs = {exam for patient, exam in desk.worklist("").first(99) if patient == case.patient_id}
+    before = len(desk.index)
+    desk.close()
+    forget(run_copy, case.patient_id)
+    forget(run_copy, case.patient_id)
+    desk = Desk(run_copy)
+    assert len(desk.index) == before - len(theirs)
+    for name in ("exams", "of_exams", "of_decisions", "of_eyes"):
+        assert not theirs & {exam for (exam,) in desk.index.all(f"SELECT exam_id FROM index.{name}")}
+    with pytest.raises(WorkbenchError, match="this run has no exam"):
+        desk.case("exam-006")
+    desk.close()
+    noted = (run_copy / "erased.json").read_text(encoding="utf-8")
+    assert case.patient_id not in noted
+    assert len(json.loads(noted)["patients"]) == 1
+    (run_copy / "erased.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(WorkbenchError, match="is damaged"):
+        Desk(run_copy)
+
+
+def test_the_viewer_flickers_to_another_visit_of_the_same_patient_and_of_nobody_else(run_copy: Path) -> None:
+    eyes = open_run(run_copy).eyes()
+    eyes.loc[eyes["exam_id"].isin(["exam-004", "exam-006"]), "patient_id"] = "twice"
+    layout.write_table(layout.exams_path(run_copy), eyes, layout.EXAMS_SCHEMA)
+    desk = Desk(run_copy)
+    for exam, stage in itertools.product(("exam-004", "exam-006"), ("single", "first")):
+        panes = desk.viewer(exam, stage).panes
+        pairs = [pair for pane in panes for pair in pane.comparisons]
+        assert {pair.name for pair in pairs} == {OTHER_VISIT}
+        assert all(pane.shown is None or pane.shown.label == "This visit" for pane in panes)
+    alone = next(exam for patient, exam in desk.worklist("").first(99) if (eyes["patient_id"] == patient).sum() <= 2)
+    assert not [pair for pane in desk.viewer(alone, "single").panes for pair in pane.comparisons]
+    desk.close()
 
 
 def test_a_damaged_analysis_is_one_line_with_a_remedy(run_copy: Path) -> None:

@@ -121,13 +121,17 @@ def erase(
     cache: Annotated[
         Path | None, typer.Option(help="Folder of caches of prepared photographs; all are deleted.")
     ] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option("--run", help="Run whose worklist holds the patient, besides one that is named as the database."),
+    ] = None,
     key: KeyOption = None,
     by: Annotated[str | None, typer.Option(help="Who erases; this machine's user if not given.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Erase a patient from the database, its exports and the caches; the audit trail still verifies.
+    """Erase a patient from the database, its exports, the worklist and the caches; the audit trail still verifies.
 
-    Backups, runs and the photographs themselves are not touched: delete them where they lie.
+    Backups, the tables of runs and the photographs themselves are not touched: delete them where they lie.
 
     Example: workbench review erase runs/demo patient-017
     """
@@ -139,14 +143,17 @@ def erase(
         typer.confirm("Erase all that was read of this patient? It cannot be brought back", abort=True)
     opened = Database(place_of(database))
     names = Pseudonyms.open(key)
-    gone = erase_patient(opened, patient, names, by=by or this_user(), folders=exports or ())
+    shown_in = [folder for folder in (Path(database), *(runs or ())) if (folder / "run.json").is_file()]
+    gone = erase_patient(opened, patient, names, by=by or this_user(), folders=exports or (), runs=shown_in)
     opened.close()
     typer.echo(f"erased: {gone.events} rows of the trail on {len(gone.exams)} exams; {len(gone.files)} exports cleaned")
     for file in gone.missing:
         typer.echo(f"an export is no longer where it was written, clean its copies: {file}")
     if cache is not None:
         typer.echo(f"{drop_caches(cache)} caches deleted; they are made again when needed")
-    typer.echo("Not touched: backups, the photographs, and runs that were made with them")
+    for folder in shown_in:
+        typer.echo(f"no longer in the worklist of {folder}; an app that is open on it must be started anew")
+    typer.echo("Not touched: backups, the photographs, and the tables of runs that were made with them")
 
 
 def place_of(text: str, *, new: bool = False) -> Path | str:

@@ -140,12 +140,23 @@ class Desk:
     def _make_viewer(self, exam_id: str, visible: str) -> ViewerInputs:
         """Return what a stage may show; what it may not show is not among it, hence never in the browser."""
         now = Standing(self.protocol, None, visible)
-        inputs = viewer_inputs(self.run, self.originals, self.seen(exam_id, visible), with_model=not now.blind)
+        beside = self._other_visit(exam_id)
+        other = None if beside is None else self.seen(beside, visible)
+        seen = self.seen(exam_id, visible)
+        inputs = viewer_inputs(self.run, self.originals, seen, other=other, with_model=not now.blind)
         inputs = replace(inputs, exam=self.token(exam_id))
         if now.shows("maps"):
             return inputs
         right, left = (replace(pane, maps=()) for pane in inputs.panes)
         return replace(inputs, panes=(right, left))
+
+    def _other_visit(self, exam_id: str) -> str | None:
+        """Return the visit of the same patient that stands nearest before this one in the run, or else after it."""
+        query = """SELECT other.exam_id FROM index.exams one JOIN index.exams other USING (patient_id)
+            WHERE one.exam_id = ? AND other.exam_id <> one.exam_id
+            ORDER BY other.position > one.position, abs(other.position - one.position) LIMIT 1"""
+        found = self.index.all(query, [exam_id])
+        return str(found[0][0]) if found else None
 
     def seen(self, exam_id: str, visible: str) -> Case:
         """Return an exam as a stage may show it."""

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from workbench.review.database import Database
 from workbench.review.exports import WRITERS, cell
+from workbench.review.forgotten import forget
 from workbench.review.people import pseudonym_of
 from workbench.review.pseudonyms import Pseudonyms
 from workbench.review.store import now
@@ -58,7 +59,13 @@ class Erasure:
 
 
 def erase_patient(
-    database: Database, patient: str, names: Pseudonyms, *, by: str, folders: Iterable[Path] = ()
+    database: Database,
+    patient: str,
+    names: Pseudonyms,
+    *,
+    by: str,
+    folders: Iterable[Path] = (),
+    runs: Iterable[Path] = (),
 ) -> Erasure:
     """Erase a patient from the database and from what was exported of it.
 
@@ -68,6 +75,7 @@ def erase_patient(
         names: makes pseudonyms.
         by: who erases.
         folders: where copies of exports may lie, besides the places to which they were written.
+        runs: whose worklists must not show the patient again; their tables stay as they were made.
 
     Raises:
         WorkbenchError: nothing of this patient is stored, or a file cannot be written.
@@ -81,7 +89,10 @@ def erase_patient(
     marks = {patient_id, names.patient(patient_id), cell(patient_id)}
     # The files go first: should one of them fail, the database still knows the patient, and the same call goes on.
     cleaned = tuple(sorted(file for file in places if file.is_file() and _clean(file, marks)))
-    count = database.write(lambda connection: _erase(connection, patient_id, exams, by))
+    for run in runs:
+        forget(run, patient_id)
+    named = {patient_id, *exams, names.patient(patient_id), *map(names.exam, exams)}
+    count = database.write(lambda connection: _erase(connection, patient_id, exams, named, by))
     database.compact((*ERASABLE, "drafts", "queues"))
     return Erasure(patient_id, count, tuple(sorted(exams)), cleaned, missing)
 
@@ -122,19 +133,19 @@ def _exported(connection: sa.Connection) -> set[Path]:
     return {Path(json.loads(content)["path"]) for content in connection.execute(query).scalars()}
 
 
-def _erase(connection: sa.Connection, patient_id: str, exams: set[str], by: str) -> int:
+def _erase(connection: sa.Connection, patient_id: str, exams: set[str], named: set[str], by: str) -> int:
     with appending(connection) as trail:
         found: set[int] = set()
         for table in _NAMING:
-            named = (table.c.patient_id == patient_id) | (
+            mine = (table.c.patient_id == patient_id) | (
                 table.c.patient_id.is_(None) & table.c.exam_id.in_(sorted(exams)) if table is facts else sa.false()
             )
-            found.update(connection.execute(sa.select(table.c.event_id).where(named)).scalars())
+            found.update(connection.execute(sa.select(table.c.event_id).where(mine)).scalars())
         connection.execute(drafts.delete().where(drafts.c.patient_id == patient_id))
         for row in connection.execute(sa.select(queues)).mappings().all():
-            if any(name in row["filters"] for name in map(_inside_json, {patient_id, *exams})):
-                mine = (queues.c.owner == row["owner"]) & (queues.c.name == row["name"])
-                connection.execute(queues.delete().where(mine))
+            if any(name in row["filters"] for name in map(_inside_json, named)):
+                queue = (queues.c.owner == row["owner"]) & (queues.c.name == row["name"])
+                connection.execute(queues.delete().where(queue))
         if not found:
             return 0
         actor = pseudonym_of(connection, trail, by)

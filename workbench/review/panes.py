@@ -26,7 +26,7 @@ def viewer_inputs(
     originals: Originals,
     case: Case,
     *,
-    earlier: Case | None = None,
+    other: Case | None = None,
     comparisons: dict[str, tuple[Comparison, ...]] | None = None,
     with_model: bool = True,
 ) -> ViewerInputs:
@@ -36,8 +36,8 @@ def viewer_inputs(
         run: holds the exam.
         originals: the photographs as taken, where they are at hand.
         case: the exam.
-        earlier: the same patient's visit before this one, to flicker with; both lie on the squares that the model saw,
-            which lines up their fields of view, not their vessels.
+        other: another visit of the same patient, to flicker with; both lie on the squares that the model saw, which
+            lines up their fields of view, not their vessels. A run keeps no dates, so none is the earlier.
         comparisons: eye → further pairs to flicker between.
         with_model: False leaves out answers and maps, for a blinded read.
     """
@@ -45,8 +45,8 @@ def viewer_inputs(
     panes = []
     for eye in EYES:
         pairs = (comparisons or {}).get(eye, ())
-        if earlier is not None:
-            pairs = (_last_visit(run, originals, earlier, eye), *pairs)
+        if other is not None:
+            pairs = (_other_visit(run, originals, other, eye), *pairs)
         panes.append(_pane(run, originals, case, eye, layers.get(eye, ()), pairs, with_model))
     return ViewerInputs(exam=case.exam_id, panes=(panes[0], panes[1]))
 
@@ -69,7 +69,7 @@ def _pane(
             about += ", as the model saw it"
         elif not picture.native:
             about += ", scaled down"
-        shown = Shown("This visit" if any(pair.name == LAST_VISIT for pair in pairs) else "Photograph", picture)
+        shown = Shown("This visit" if any(pair.name == OTHER_VISIT for pair in pairs) else "Photograph", picture)
     has_answer = with_model and one.answer is not None
     return EyePane(
         eye=eye,
@@ -86,13 +86,13 @@ def _pane(
     )
 
 
-LAST_VISIT: Final = "Last visit"
+OTHER_VISIT: Final = "Other visit"
 
 
-def _last_visit(run: Run, originals: Originals, earlier: Case, eye: str) -> Comparison:
-    one: EyeCase = earlier.eyes[eye]
-    picture = eye_picture(run, originals, earlier.exam_id, one)
-    return Comparison(LAST_VISIT, None if picture is None else Shown(LAST_VISIT, picture))
+def _other_visit(run: Run, originals: Originals, other: Case, eye: str) -> Comparison:
+    one: EyeCase = other.eyes[eye]
+    picture = eye_picture(run, originals, other.exam_id, one)
+    return Comparison(OTHER_VISIT, None if picture is None else Shown(OTHER_VISIT, picture))
 
 
 def _layers(run: Run, exam_id: str) -> dict[str, tuple[MapLayer, ...]]:

@@ -20,6 +20,7 @@ from jaxtyping import Int
 from workbench.audit import layout
 from workbench.audit.layout import CLEAN
 from workbench.audit.results import Run
+from workbench.review.forgotten import forgotten
 from workbench.review.pseudonyms import Pseudonyms
 from workbench.review.worklist_names import write_pseudonyms
 from workbench.review.worklist_risk import FOLDS, write_risk
@@ -27,7 +28,7 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import atomic_path, canonical_hash
 from workbench.schema.progress import console
 
-VERSION: Final = 3
+VERSION: Final = 4
 REFERRED, AT_RISK, ROUTINE = 0, 1, 2
 TIERS: Final = {REFERRED: "referred", AT_RISK: "check", ROUTINE: "routine"}
 """Referred by the policy; not referred, but with a sign of a silent failure; neither."""
@@ -59,13 +60,14 @@ _EYES: Final = """
         coalesce(max(status) FILTER (eye = 'OS'), 'missing') AS status_OS,
         coalesce(arg_min(camera, file_row_number), '') AS camera,
         coalesce(arg_min(site, file_row_number), '') AS site
-    FROM read_parquet($exams, file_row_number = true) GROUP BY exam_id
+    FROM read_parquet($exams, file_row_number = true)
+    WHERE len($erased) = 0 OR sha256($salt || patient_id) NOT IN (SELECT unnest($erased::VARCHAR[])) GROUP BY exam_id
 """
 _DECISIONS: Final = f"""
     CREATE TEMP TABLE answered AS
     SELECT exam_id, patient_id, called_referable, referred, referred_why, wrong,
         known(p_referable) AS p_referable, known(score) AS score
-    FROM read_parquet($decisions) WHERE measurement = '{CLEAN}'
+    FROM read_parquet($decisions) WHERE measurement = '{CLEAN}' AND exam_id IN (SELECT exam_id FROM people)
 """
 _FLIPS: Final = f"""
     CREATE TEMP TABLE flips AS
@@ -275,6 +277,7 @@ def key_of(run: Run) -> str:
         run.manifest.run_id,
         run.manifest.plan_hash,
         run.referable_threshold,
+        forgotten(run.folder),
     ]
     for path in (*_sources(run).values(), layout.summary_path(run.folder)):
         try:
@@ -309,7 +312,8 @@ def _fill(made: Any, run: Run) -> None:
     sources = {name: str(path) for name, path in _sources(run).items()}
     named = {name: {name: path} for name, path in sources.items()}
     made.execute("CREATE OR REPLACE TEMP MACRO known(x) AS IF(isnan(x), NULL, x)")
-    made.execute(_EYES, named["exams"])
+    gone = forgotten(run.folder)
+    made.execute(_EYES, {**named["exams"], "salt": gone.get("salt", ""), "erased": gone.get("patients", [])})
     made.execute(_DECISIONS, named["decisions"])
     made.execute(_FLIPS, named["decisions"])
     columns = set(pq.read_schema(sources["eyes"]).names)
