@@ -18,6 +18,7 @@ from workbench.stress.auto_attack.apgd import apgd
 from workbench.stress.auto_attack.descent import fgsm, pgd
 from workbench.stress.auto_attack.ensemble import auto_attack
 from workbench.stress.auto_attack.square import square
+from workbench.stress.cleverhans.attacks import FROM_CLEVERHANS, LEAST_KNOWLEDGE, NORM_OF
 from workbench.stress.corruptions.catalogue import CORRUPTIONS, check_severity
 from workbench.stress.corruptions.worst import WORST
 from workbench.stress.exam import EXAM_STRESSES, check_exam_stress
@@ -31,7 +32,7 @@ OURS: Final[Mapping[str, Callable[..., Tensor]]] = {
 }
 """Attacks of our own: their model is a `stress.target.Target`, so they know norm, goal and who still holds."""
 
-ATTACKS: Final[Mapping[str, Callable[..., Tensor]]] = {**OURS, **CLEVERHANS}
+ATTACKS: Final[Mapping[str, Callable[..., Tensor]]] = {**OURS, **CLEVERHANS, **FROM_CLEVERHANS}
 SEES_SCORES: Final = ("square", "auto_attack")
 """Attacks that do without gradients where the attacker has none."""
 
@@ -114,6 +115,9 @@ def _check_aim(spec: StressSpec) -> None:
     """Refuse an aim that the stress cannot have: a corruption wants nothing, an attack uses what its attacker sees."""
     if spec.name in CORRUPTIONS and spec.aim != FIRST_AIM:
         raise WorkbenchError(f"the corruption {spec.name!r} has no aim", "leave aim out; it damages whatever comes")
+    if spec.name in FROM_CLEVERHANS:
+        _check_cleverhans(spec)
+        return
     if spec.name in CLEVERHANS and (spec.aim.norm, spec.aim.goal) != (FIRST_AIM.norm, FIRST_AIM.goal):
         raise WorkbenchError(
             f"{spec.name} only crosses the referable boundary in linf", "choose pgd, apgd, auto_attack"
@@ -124,6 +128,18 @@ def _check_aim(spec: StressSpec) -> None:
         raise WorkbenchError(f"{spec.name} needs more than labels", "give the attacker scores or gradients")
     if spec.name in ATTACKS and spec.aim.knowledge == "scores" and spec.name not in SEES_SCORES:
         raise WorkbenchError(f"{spec.name} needs gradients", f"with scores alone choose {' or '.join(SEES_SCORES)}")
+
+
+def _check_cleverhans(spec: StressSpec) -> None:
+    """Refuse a norm that the attack does not work in, and an attacker who sees less than it needs."""
+    norm, seen = NORM_OF[spec.name], ("labels", "scores", "gradients")
+    if spec.strength and spec.aim.norm != norm:
+        raise WorkbenchError(f"{spec.name} works in {norm}, not {spec.aim.norm}", f"set aim: {{norm: {norm}}}")
+    if norm == "linf" and spec.strength > 255:
+        raise WorkbenchError(f"epsilon is {spec.strength:g}", "give it in 1/255 of the pixel range, 0 to 255")
+    needs = LEAST_KNOWLEDGE[spec.name]
+    if seen.index(spec.aim.knowledge) < seen.index(needs):
+        raise WorkbenchError(f"{spec.name} needs {needs}", f"set aim.knowledge to {needs}")
 
 
 def _nearest(given: str, known: Iterable[str]) -> str:
