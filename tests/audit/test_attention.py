@@ -10,6 +10,7 @@ from workbench.data.crop import CropGeometry
 from workbench.data.synthetic.cohort import write_cohort
 from workbench.models.lesion_net import LesionNet, save_detector
 from workbench.schema.lesions import LABELS, LesionCard
+from workbench.schema.manifest import read_manifest, write_manifest
 
 
 def _with(labels: np.ndarray, eye: str = "OD", source: str = "mask") -> Eye:
@@ -69,7 +70,10 @@ def marked_run(tmp_path_factory):
         "explanations.methods=[integrated_gradients]",
         "data.limit=6",
     ]
-    config = small_config(root / "cohort" / "manifest.csv", write_model(root / "model"), *overrides)
+    table = read_manifest(root / "cohort")
+    first = table[table["split"] == "test"].index[0]
+    write_manifest(table.assign(mask_path=table["mask_path"].where(table.index != first)), root / "one_without.csv")
+    config = small_config(root / "one_without.csv", write_model(root / "model"), *overrides)
     return run_audit(config, root / "run")
 
 
@@ -83,6 +87,12 @@ def test_an_audit_says_where_its_maps_lie(marked_run) -> None:
     told = rows[(rows["name"] == "map_energy_over_area") & (rows["of"] == "mask any lesion")]
     assert set(told["measurement"]) == {"maps.integrated_gradients", *FLOORS}
     assert set(marked_run.mean_maps()["method"]) == {"integrated_gradients"}
+
+
+def test_an_eye_without_a_mask_has_none_and_fails_nothing(marked_run) -> None:
+    from workbench.audit.layout import MASKS
+
+    assert MASKS not in set(marked_run.failures()["measurement"])
 
 
 def test_a_run_without_masks_or_detector_knows_only_the_field(small) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
+import pandas as pd
 import simplejpeg
 import torch
 from jaxtyping import Bool
@@ -319,7 +320,7 @@ def _masks(bench: Bench, _: MeasurementSpec, indices: Sequence[int]) -> dict[tup
     for index in indices:
         for eye in range(2):
             path = bench.exams.eyes["mask_path"].iloc[2 * index + eye]
-            marked = None if path is None or path != path or not str(path) else read_labels(Path(str(path)))
+            marked = None if pd.isna(path) else read_labels(Path(str(path)))
             rows[index, eye] = {} if marked is None else {"labels": label_png(marked), "over": "photograph"}
     return rows
 
