@@ -224,7 +224,7 @@ class Photograph {
   constructor(lane, shown, bytes) {
     Object.assign(this, { lane, crop: shown.crop, label: shown.label, width: shown.width, height: shown.height });
     this.id = ++Photograph.count;
-    this.blob = new Blob([bytes], { type: "image/jpeg" });
+    this.blob = new Blob([bytes]); // JPEG, or a lossless PNG: the browser looks at the bytes
     this.plain = { key: "", levels: new Map(), asked: new Set() };
     this.looks = this.plain;
   }

@@ -130,6 +130,9 @@ class AuditConfig(Config):
     severity_search: SeveritySearchPlan = Field(
         default_factory=SeveritySearchPlan, description="the mildest corruption that flips each call"
     )
+    stressed_photographs: int = Field(
+        default=0, ge=0, description="exams whose photographs under each attack's strongest budget are kept, to look at"
+    )
     explanations: ExplanationPlan = Field(default_factory=ExplanationPlan)
     policy: PolicySpec = Field(default_factory=lambda: PolicySpec.model_validate({}))
     seed: int = 0
@@ -177,6 +180,7 @@ class AuditConfig(Config):
             "views",
             "stochastic_depth",
             "severity_search",
+            "stressed_photographs",
         ):  # came later: a plan made before keeps its hash
             if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
                 del values[name]

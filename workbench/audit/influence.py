@@ -6,7 +6,7 @@ Each change leaves the eye itself as it is, so whatever its P(referable) does is
 - *healthy*: it is an eye without retinopathy of another patient, several in turn;
 - *mean*: it is the mean photograph of that side;
 - *exchanged*: right and left are filed the wrong way round, the network being given the same pixels in the other slot;
-- *outside*: all that lies outside the two discs is black.
+- *outside*: all that lies outside the two discs is one colour, its own median.
 
 The deployed answer is asked, the mean over draws, with the same dropout masks before and after: a model that answers
 each eye from itself alone shows exactly 0. Masks belong to a slot, so for *exchanged* it is the answer without dropout

@@ -110,7 +110,7 @@ MAPS_SCHEMA: Final = pa.schema(
         ("completeness_gap", pa.float64()),
         ("fellow_share", pa.float64()),
         ("outside_share", pa.float64()),  # of the map's strength, outside the disc
-        ("outside_change", pa.float64()),  # of P(referable), when what is outside the discs is made black
+        ("outside_change", pa.float64()),  # of P(referable), when what is outside the discs is made one colour
     ]
 )
 INFLUENCES: Final = ("blank", "healthy", "mean", "exchanged", "outside")
@@ -146,6 +146,13 @@ TRUST_CHECKS: Final = (
 MAP_TRUST_SCHEMA: Final = pa.schema([*_ROW_OF_A_PART, *[(name, pa.float64()) for name in TRUST_CHECKS]])
 """What a method's map of one eye shows under each check; null where it says nothing there."""
 PHOTOGRAPHS_SCHEMA: Final = pa.schema([*_ROW_OF_A_PART, ("jpeg", pa.binary())])
+STRESSED_SCHEMA: Final = pa.schema(
+    [
+        *_ROW_OF_A_PART,
+        ("png", pa.binary()),  # what the model was given, in 8 bits; lossless, since an attack lives in the last ones
+        ("clean_png", pa.binary()),
+    ]
+)
 MARKS_SCHEMA: Final = pa.schema(
     [
         *_ROW_OF_A_PART,
@@ -170,6 +177,7 @@ PART_SCHEMAS: Final = {
     "draws": DRAWS_SCHEMA,
     "maps": MAPS_SCHEMA,
     "photographs": PHOTOGRAPHS_SCHEMA,
+    "stressed": STRESSED_SCHEMA,
     "intake": INTAKE_SCHEMA,
     "influence": INFLUENCE_SCHEMA,
     "mildest": MILDEST_SCHEMA,
@@ -371,7 +379,9 @@ class MeasurementSpec(Config):
     """One thing that is measured on the exams, or on a stated sample of them."""
 
     id: str
-    kind: Literal["draws", "maps", "photographs", "intake", "influence", "map_trust", "masks", "lesions", "mildest"]
+    kind: Literal[
+        "draws", "maps", "photographs", "stressed", "intake", "influence", "map_trust", "masks", "lesions", "mildest"
+    ]
     stress: StressSpec | None = None
     method: str | None = None
     exams: int | None = None

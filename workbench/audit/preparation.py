@@ -21,7 +21,7 @@ from workbench.audit.config import AuditConfig
 from workbench.audit.drawing import settled_drawing
 from workbench.audit.intake import needs_reference
 from workbench.audit.layout import Environment, MeasurementSpec, RunManifest
-from workbench.audit.results import maps_id, trust_id
+from workbench.audit.results import maps_id, stressed_id, trust_id
 from workbench.audit.units import Bench
 from workbench.data.exams import Exams, open_exams
 from workbench.explanation.registry import EXPLANATIONS
@@ -33,7 +33,7 @@ from workbench.schema.files import canonical_hash, sha256_file
 from workbench.schema.manifest import manifest_hash, read_manifest
 from workbench.schema.model_card import ModelCard
 from workbench.stress.corruptions.catalogue import CORRUPTIONS
-from workbench.stress.registry import check_stress
+from workbench.stress.registry import ATTACKS, check_stress
 from workbench.uncertainty.decisions import referable_threshold
 from workbench.uncertainty.laterality_check import read_laterality
 from workbench.uncertainty.reference import AGAIN, UnlikenessMeter, read_reference
@@ -98,7 +98,19 @@ def measurements_of(config: AuditConfig, *, intake: bool = False) -> tuple[Measu
         planned.append(MeasurementSpec(id=maps_id(method), kind="maps", method=method, exams=config.explanations.exams))
     planned += _trust_measurements(config)
     planned.append(MeasurementSpec(id=layout.PHOTOGRAPHS, kind="photographs"))
+    planned += _stressed_photographs(config)
     return (*planned, *([MeasurementSpec(id=layout.INTAKE, kind="intake")] if intake else []))
+
+
+def _stressed_photographs(config: AuditConfig) -> list[MeasurementSpec]:
+    """Return what keeps photographs under attack: of each attack its strongest budget."""
+    strongest = [max(ladder.specs(), key=lambda spec: spec.strength) for ladder in config.stresses]
+    exams = config.stressed_photographs
+    return [
+        MeasurementSpec(id=stressed_id(spec.measurement_id), kind="stressed", stress=spec, exams=exams)
+        for spec in strongest
+        if spec.name in ATTACKS and exams
+    ]
 
 
 def _trust_measurements(config: AuditConfig) -> list[MeasurementSpec]:

@@ -21,6 +21,7 @@ from workbench.audit.layout import AnalysisSummary, RunManifest, part_path, read
 from workbench.audit.plan import missing_parts, units_of
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
+from workbench.schema.specs import StressSpec
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Run:
         frames = [
             checks_of_part(self.part(measurement.id, unit.chunk), measurement.id)
             for measurement in self.manifest.measurements
-            if measurement.stress is not None
+            if measurement.kind == "draws" and measurement.stress is not None
             for unit in units_of(self.manifest, self.exam_ids, measurement)
         ]
         columns = ["measurement", "exam_id", "linf_od", "linf_os", *_CHECKS, "notes"]
@@ -132,6 +133,15 @@ class Run:
         """Return the JPEG of what the model was given, at its resolution; None when there is none."""
         row = self._eye_row(layout.PHOTOGRAPHS, exam_id, eye)
         return None if row is None or row["jpeg"] is None else bytes(row["jpeg"])
+
+    def stressed_photograph(self, exam_id: str, eye: str, stress: str) -> tuple[bytes, bytes] | None:
+        """Return what the model was given, clean and under a stress such as ``pgd@2``, as PNG; None if not kept."""
+        row = self._eye_row(stressed_id(stress), exam_id, eye)
+        return None if row is None or row["png"] is None else (bytes(row["clean_png"]), bytes(row["png"]))
+
+    def kept_stresses(self) -> tuple[StressSpec, ...]:
+        """Return the stresses under which photographs were kept."""
+        return tuple(m.stress for m in self.manifest.measurements if m.kind == "stressed" and m.stress is not None)
 
     def methods(self) -> tuple[str, ...]:
         """Return the explanation methods of this run."""
@@ -221,6 +231,11 @@ CHECKED = ("exam_id", "eye", "status", "linf", *_CHECKS, "notes")
 def trust_id(method: str) -> str:
     """Return the measurement that holds a method's checks."""
     return f"trust.{method}"
+
+
+def stressed_id(stress: str) -> str:
+    """Return the measurement that holds the photographs under a stress."""
+    return f"stressed.{stress}"
 
 
 def maps_id(method: str) -> str:

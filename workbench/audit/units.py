@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import cv2
 import numpy as np
 import pandas as pd
 import simplejpeg
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from workbench.audit.deployed import deployed_system
@@ -285,6 +286,30 @@ def _photographs(bench: Bench, _: MeasurementSpec, indices: Sequence[int]) -> di
     return rows
 
 
+def _stressed_photographs(
+    bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]
+) -> dict[tuple[int, int], Row]:
+    """Make each exam under the stress again, from the seeds of its draws, and keep the 8-bit pixels."""
+    if measurement.stress is None:
+        raise WorkbenchError(f"{measurement.id} names no stress", "audit again into an empty folder")
+    batch = bench.exams.batch(indices)
+    shown, _ = _stressed(bench, measurement.stress, batch, indices)
+    stressed, clean = _eight_bit(shown.x), _eight_bit(batch.x)
+    return {
+        (index, eye): {"png": _png(stressed[place, eye]), "clean_png": _png(clean[place, eye])}
+        for place, index in enumerate(indices)
+        for eye in range(2)
+    }
+
+
+def _eight_bit(x: Float[Tensor, "exam 6 height width"]) -> UInt8[np.ndarray, "exam 2 height width 3"]:
+    return (x * 255).round().to(torch.uint8).reshape(len(x), 2, 3, *x.shape[2:]).permute(0, 1, 3, 4, 2).cpu().numpy()
+
+
+def _png(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:
+    return cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1]))[1].tobytes()
+
+
 def _influence(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
     ids = [bench.exams.exam_ids[index] for index in indices]
     seeds = [seed_for(bench.seed, exam_id, measurement.id) for exam_id in ids]
@@ -361,6 +386,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "draws": _draws,
     "maps": _maps,
     "photographs": _photographs,
+    "stressed": _stressed_photographs,
     "intake": _intake,
     "influence": _influence,
     "map_trust": _map_trust,

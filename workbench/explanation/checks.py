@@ -39,7 +39,7 @@ class ExplanationResult:
             the eyes apart (Grad-CAM with early fusion) or knows nothing of the model.
         withheld: per exam, why its map must not be shown, or None.
         outside_share: share of the explained eye's map that lies outside its disc.
-        outside_change: |change of P(referable)| when all that lies outside the discs is made black: what was read from
+        outside_change: |change of P(referable)| when all that lies outside the discs is made one colour: what was read from
             there is no eye, and a map from a blurred baseline cannot show it.
     """
 
@@ -132,7 +132,7 @@ def outside_change(
     present: Bool[Tensor, "exam 2"],
     target: ReferableTarget,
 ) -> Float[Tensor, " exam"]:
-    """Return |change of the target| when all that lies outside the two discs is made black."""
+    """Return |change of the target| when all that lies outside the two discs is made one colour."""
     with measuring(model), torch.no_grad():
         return (target(model(x, present)) - target(model(eye_only(x), present))).abs()
 

@@ -13,7 +13,7 @@ from workbench.audit.predictions_lacks import NEEDS_MODEL
 from workbench.audit.predictions_words import answer_value, answer_words, threshold_words
 from workbench.audit.results import HeatMap, Run
 from workbench.report.headline import kind_of
-from workbench.report.pictures import largest_of, map_uri, photograph_uri
+from workbench.report.pictures import difference_uri, largest_of, map_uri, photograph_uri
 from workbench.schema.grades import EYES, GRADES
 from workbench.schema.words import strength_words, stress_name
 
@@ -34,6 +34,16 @@ class MapPicture:
 
 
 @dataclass(frozen=True)
+class StressedPicture:
+    """An eye under an attack: what the model was given, and what was changed, magnified ``times`` times."""
+
+    stress: str
+    photograph: str
+    difference: str
+    times: int
+
+
+@dataclass(frozen=True)
 class EyePicture:
     """One eye of a case: its photograph, its maps, its true and its predicted grade."""
 
@@ -44,6 +54,7 @@ class EyePicture:
     true_grade: str
     predicted: str
     p_referable: str
+    stressed: tuple[StressedPicture, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,7 +205,17 @@ def _eyes(run: Run, exam_id: str) -> Iterator[EyePicture]:
             true_grade=_grade(row["icdr_grade"]),
             predicted="no answer" if answer is None else _grade(answer["grade_predicted"]),
             p_referable="no answer" if answer is None else _answer(run, answer),
+            stressed=tuple(_stressed(run, exam_id, eye)),
         )
+
+
+def _stressed(run: Run, exam_id: str, eye: str) -> Iterator[StressedPicture]:
+    """Yield the eye under each attack of which photographs were kept."""
+    for stress in run.kept_stresses():
+        kept = run.stressed_photograph(exam_id, eye, stress.measurement_id)
+        if kept is not None:
+            name = f"{stress_name(stress.name)}, {strength_words(stress)}"
+            yield StressedPicture(name, photograph_uri(kept[1]), *difference_uri(*kept))
 
 
 def _answer(run: Run, answer: pd.Series) -> str:

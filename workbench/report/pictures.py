@@ -54,6 +54,14 @@ def map_uri(jpeg: bytes, values: Float[np.ndarray, "height width"], largest: flo
     return picture_uri(Image.fromarray(np.round(255 * pixels).astype(np.uint8)))
 
 
+def difference_uri(clean: bytes, stressed: bytes) -> tuple[str, int]:
+    """Return what a stress changed, magnified around mid-grey, as a data URI, and by how much it is magnified."""
+    with Image.open(io.BytesIO(clean)) as before, Image.open(io.BytesIO(stressed)) as after:
+        change = np.asarray(after.convert("RGB"), dtype=np.int64) - np.asarray(before.convert("RGB"), dtype=np.int64)
+    times = max(1, 127 // max(int(np.abs(change).max()), 1))
+    return picture_uri(Image.fromarray((128 + times * change).clip(0, 255).astype(np.uint8))), times
+
+
 def picture_uri(image: Image.Image) -> str:
     """Return a picture as a data URI, scaled down to `LONGEST_SIDE`, without metadata."""
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)

@@ -19,7 +19,7 @@ CHANGES: Final = {
     "healthy": "Fellow replaced by a healthy eye of another patient",
     "mean": "Fellow replaced by the mean photograph",
     "exchanged": "Right and left filed the wrong way round",
-    "outside": "All that lies outside the discs made black",
+    "outside": "All that lies outside the discs made one colour",
 }
 
 

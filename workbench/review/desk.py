@@ -24,6 +24,7 @@ from workbench.review.reader_study import reader_study
 from workbench.review.reads import DraftPlace, SavedRead
 from workbench.review.standing import FINAL_STAGE, Standing, standing
 from workbench.review.store import ReviewStore
+from workbench.review.stressed import stressed_pairs
 from workbench.review.trust import Trust, TrustBook
 from workbench.review.viewer import ViewerInputs
 from workbench.review.worklist import ReaderWorklist, WorklistFilter
@@ -143,7 +144,11 @@ class Desk:
         beside = self._other_visit(exam_id)
         other = None if beside is None else self.seen(beside, visible)
         seen = self.seen(exam_id, visible)
-        inputs = viewer_inputs(self.run, self.originals, seen, other=other, with_model=not now.blind)
+        # An attack tells which way the call goes: only with the maps.
+        pairs = stressed_pairs(self.run, exam_id) if now.shows("maps") else {}
+        inputs = viewer_inputs(
+            self.run, self.originals, seen, other=other, comparisons=pairs, with_model=not now.blind
+        )
         inputs = replace(inputs, exam=self.token(exam_id))
         if now.shows("maps"):
             return inputs

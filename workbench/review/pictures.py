@@ -27,7 +27,7 @@ QUALITY: Final = 95
 
 @dataclass(frozen=True)
 class Picture:
-    """One photograph as JPEG.
+    """One photograph as JPEG, or as PNG where every bit counts.
 
     Args:
         jpeg: the bytes, without any metadata.

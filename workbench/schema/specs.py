@@ -82,7 +82,7 @@ class MapPolicySpec(Config):
 
     max_completeness_gap: float | None = Field(0.1, ge=0, description="of the change that the map must add up to")
     max_outside_change: float | None = Field(
-        0.1, ge=0, le=1, description="change of P(referable) when all that lies outside the discs is made black"
+        0.1, ge=0, le=1, description="change of P(referable) when all that lies outside the discs is made one colour"
     )
     max_outside_share: float | None = Field(0.5, ge=0, le=1, description="share of the map's strength outside the disc")
     max_randomised_likeness: float | None = Field(

@@ -298,4 +298,6 @@ def test_a_fellow_is_replaced_and_nothing_else(exams: Tensor) -> None:
     marked = exams.clone()
     marked[:, :, :6, :6] = 1.0
     assert torch.equal(eye_only(marked), exams)
+    grey = torch.where(inside_disc(SIDE, SIDE), exams, torch.full_like(exams, 0.5))  # the local average subtracted
+    assert torch.equal(eye_only(grey), grey)
     assert torch.allclose(mean_eye([exams[0, :3], exams[1, :3]]), exams[:, :3].mean(dim=0))

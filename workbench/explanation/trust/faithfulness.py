@@ -57,7 +57,7 @@ def faithfulness(
 ) -> Faithfulness:
     """Delete and insert the explained eye cell by cell in the map's order, and in ``randoms`` random ones.
 
-    What is deleted becomes `emptied`: blurred inside the disc, black outside. Where the whole eye *lowers* the answer,
+    What is deleted becomes `emptied`: blurred inside the disc, one colour outside. Where the whole eye *lowers* the answer,
     the cells that speak most against it go first. The other eye stays as it is.
 
     Args:
@@ -92,7 +92,7 @@ def faithfulness(
 def emptied(
     x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"], eye: Literal[0, 1]
 ) -> Float[Tensor, "exam 6 height width"]:
-    """Return the exams with one eye's detail gone: blurred inside the disc, black outside it."""
+    """Return the exams with one eye's detail gone: blurred inside the disc, one colour outside it."""
     alone = torch.zeros_like(present)
     alone[:, eye] = present[:, eye]
     blank = eye_only(blurred_baseline(x, alone))

@@ -45,8 +45,13 @@ def exchanged(
 
 
 def eye_only(x: Float[Tensor, "exam 6 height width"]) -> Float[Tensor, "exam 6 height width"]:
-    """Return the exams with everything outside the two discs black: what is left is eye."""
-    return torch.where(inside_disc(*x.shape[-2:]).to(x.device), x, torch.zeros_like(x))
+    """Return the exams with everything outside the two discs of one colour, its own median: what is left is eye.
+
+    Black mostly; prepared with the local average subtracted, grey. A mark is gone, and the surround stays what it was.
+    """
+    inside = inside_disc(*x.shape[-2:]).to(x.device)
+    surround = x[..., ~inside].median(dim=-1).values
+    return torch.where(inside, x, surround[..., None, None])
 
 
 def mean_eye(eyes: Sequence[Float[Tensor, "3 height width"]]) -> Float[Tensor, "3 height width"]:
