@@ -39,7 +39,7 @@ class ExplanationResult:
             the eyes apart (Grad-CAM with early fusion) or knows nothing of the model.
         withheld: per exam, why its map must not be shown, or None.
         outside_share: share of the explained eye's map that lies outside its disc.
-        outside_change: |change of P(referable)| when all that lies outside the discs is made one colour: what was read from
+        outside_change: |change of P(referable)| when what lies outside the discs is made one colour: what was read from
             there is no eye, and a map from a blurred baseline cannot show it.
     """
 

@@ -146,9 +146,7 @@ class Desk:
         seen = self.seen(exam_id, visible)
         # An attack tells which way the call goes: only with the maps.
         pairs = stressed_pairs(self.run, exam_id) if now.shows("maps") else {}
-        inputs = viewer_inputs(
-            self.run, self.originals, seen, other=other, comparisons=pairs, with_model=not now.blind
-        )
+        inputs = viewer_inputs(self.run, self.originals, seen, other=other, comparisons=pairs, with_model=not now.blind)
         inputs = replace(inputs, exam=self.token(exam_id))
         if now.shows("maps"):
             return inputs

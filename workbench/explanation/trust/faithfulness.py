@@ -57,8 +57,8 @@ def faithfulness(
 ) -> Faithfulness:
     """Delete and insert the explained eye cell by cell in the map's order, and in ``randoms`` random ones.
 
-    What is deleted becomes `emptied`: blurred inside the disc, one colour outside. Where the whole eye *lowers* the answer,
-    the cells that speak most against it go first. The other eye stays as it is.
+    What is deleted becomes `emptied`: blurred inside the disc, one colour outside. Where the whole eye *lowers* the
+    answer, the cells that speak most against it go first. The other eye stays as it is.
 
     Args:
         answer: ``x -> the explained number``.
