@@ -95,7 +95,7 @@ def stored_bytes(folder: Path) -> dict[str, bytes]:
     return {name: data for name, data in named.items() if name not in ("run.json", ".lock")}
 
 
-def serve_and_die(connection: Connection, config: AuditConfig, folder: Path) -> None:
+def serve_and_die(connection: Connection, config: AuditConfig, folder: Path, cutoff: float | None) -> None:
     """Stand in for a worker's main function: it is killed whenever it gets the first clean chunk."""
     from workbench.audit.preparation import open_bench
     from workbench.audit.units import make_part
@@ -113,6 +113,6 @@ def serve_and_die(connection: Connection, config: AuditConfig, folder: Path) -> 
         connection.send(None)
 
 
-def serve_nothing(connection: Connection, config: AuditConfig, folder: Path) -> None:
+def serve_nothing(connection: Connection, config: AuditConfig, folder: Path, cutoff: float | None) -> None:
     """Stand in for a worker that cannot begin."""
     os._exit(9)

@@ -11,6 +11,7 @@ from workbench.data.synthetic.lesions import Findings, Lesion, paint_lesions, pl
 from workbench.data.synthetic.patient import MISSING_SHARE, QUALITY_SHARES, draw_patient, render_patient
 from workbench.data.synthetic.vessels import quadrant_of
 from workbench.data.synthetic.view import View
+from workbench.schema.lesions import MASK_COLOURS
 from workbench.schema.seeds import seed_for
 
 DISC = (15.5, -1.6)

@@ -186,13 +186,10 @@ def test_a_changed_a_gone_or_a_differently_sized_original_is_not_shown(run: Run,
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_markup_shows_text_from_data_literally(run: Run, payload: str) -> None:
-    from dataclasses import replace
-
+def test_markup_shows_text_from_data_literally(payload: str) -> None:
     from workbench.review.cases import Flag
 
-    case = replace(CaseBook(run).case("exam-006"), patient_id=payload, exam_id=payload, about=payload)
-    for markup in (heading(case), chips([Flag("alert", payload)])):
+    for markup in (heading(payload, payload, payload, payload), chips([Flag("alert", payload)])):
         assert "<script" not in markup
         assert "<img" not in markup
         assert "<svg" not in markup
