@@ -190,6 +190,24 @@ def test_occlusion_is_a_whole_pass_per_window(fusion: str, exams: Tensor) -> Non
     torch.testing.assert_close(fast, slow, atol=1e-3 * float(slow.abs().max()), rtol=1e-3)
 
 
+@pytest.mark.parametrize("method", ["rise", "integrated_gradients", "smooth_grad"])
+def test_the_fast_copy_gives_the_fp32_map(method: str, exams: Tensor) -> None:
+    torch.manual_seed(0)
+    model = PairedEyeNet(Architecture(trunk="resnet10", width=0.25)).eval()
+    options = {**SMALL.get(method, {})}
+    slow, fast = (
+        EXPLANATIONS[method](model, exams, BOTH, ReferableTarget(0), **options, precision=precision)
+        for precision in ("fp32", "auto")  # auto: bf16 where the processor has it
+    )
+    assert functional.cosine_similarity(slow.flatten(), fast.flatten(), dim=0) >= 0.98
+
+
+def test_occlusion_takes_no_gradient_and_may_be_fast_all_the_same(exams: Tensor) -> None:
+    model = PairedEyeNet(Architecture(trunk="resnet10", width=0.25)).eval()
+    with torch.no_grad():
+        assert torch.isfinite(occlusion(model, exams, BOTH, ReferableTarget(0), window=8, precision="auto")).all()
+
+
 @pytest.mark.parametrize("fusion", ["early", "late"])
 def test_deep_lift_is_captums_where_captums_is_right(fusion: str, exams: Tensor) -> None:
     """On convolutions, BatchNorm and separate ReLUs. Captum's max pool follows another rule, so it is left out."""

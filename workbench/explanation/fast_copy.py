@@ -138,6 +138,7 @@ def _slopes(net: nn.Module, x: Tensor, present: Tensor) -> Tensor:
     """Return the logits' gradient, summed over a few brightnesses as a path's is."""
     light = torch.linspace(0.4, 1.0, 4).to(x)[:, None, None, None]
     points = (x * light).requires_grad_()
-    logits = net(points, present.expand(4, 2))
-    (slope,) = torch.autograd.grad(logits[..., -1].sum() - logits[..., 0].sum(), points, allow_unused=True)
+    with torch.enable_grad():  # also for methods that take no gradient themselves
+        logits = net(points, present.expand(4, 2))
+        (slope,) = torch.autograd.grad(logits[..., -1].sum() - logits[..., 0].sum(), points, allow_unused=True)
     return torch.zeros_like(x[0]) if slope is None else slope.sum(dim=0)

@@ -42,7 +42,7 @@ def occlusion(
         window: side of the square, pixels; None: an eighth of the height.
         stride: between windows; None: half a window.
         images_at_once: exams in one pass.
-        precision: see `fast_copy`.
+        precision: see `fast_copy`; a map of changes near bf16's rounding of an answer (1e-3) is fp32's alone.
 
     Raises:
         WorkbenchError: a window or a stride that does not fit.
