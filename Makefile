@@ -31,11 +31,12 @@ $(VENV)/test.done: $(VENV)/run.done
 demo: $(VENV)/run.done
 	$(BIN)/workbench demo --out $(OUT) $(if $(filter 0,$(APP)),--no-app,)
 
+# One thread per worker: two processes of two threads each on two cores wait for each other most of the time.
 test: $(VENV)/test.done
-	$(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-heavy: $(VENV)/test.done
-	$(BIN)/python -m pytest -n auto -m 'heavy and not faults'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m 'heavy and not faults'
 
 test-faults: $(VENV)/test.done
 	$(BIN)/python -m pytest -m faults

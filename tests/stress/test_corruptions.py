@@ -217,7 +217,8 @@ def test_the_slope_in_what_chance_decides_is_the_change_that_it_makes(name: str,
 
     leaf = chance.clone().requires_grad_()
     (slope,) = torch.autograd.grad(response(leaf), leaf)
-    change = (response(chance + 3e-4 * direction) - response(chance - 3e-4 * direction)) / 6e-4
+    step = 1e-3 if name == "motion" else 3e-4  # its slope is so small that float32 drowns it at the smaller step
+    change = (response(chance + step * direction) - response(chance - step * direction)) / (2 * step)
     assert torch.isfinite(slope).all()
     assert float(slope @ direction) == pytest.approx(float(change), rel=0.15, abs=0.05 * float(slope.norm()))
 
