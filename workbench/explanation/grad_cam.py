@@ -80,7 +80,8 @@ def _class_activation(
 ) -> Float[Tensor, "exam 6 height width"]:
     with measuring(model):
         clean, seen = x.detach().clone(), present.clone()
-        net = fast_copy(model, clean, seen, precision, fold=False)
+        # One forward pass: a copy costs more than it saves unless bf16 is asked for.
+        net = model if precision == "fp32" else fast_copy(model, clean, seen, precision, fold=False)
         layer = layer or last_feature_map(net, clean, seen, finer=finer)
         features, slope = map_and_slope(net, layer, clean, seen, unsaturated(target))
     weight = slope.clamp(min=0) if finer else slope.mean(dim=(2, 3), keepdim=True)
