@@ -69,7 +69,7 @@ def _outside(change: Change, *, exposed: bool) -> str | None:
     if change.moved.value is None:
         return None
     told = (
-        f"made black where no eye is, {value_words(change.flipped)} of the calls change and P(referable) moves by "
+        f"made one colour where no eye is, {value_words(change.flipped)} of the calls change and P(referable) moves by "
         f"{full_words(change.moved)} on average"
     )
     if exposed:
