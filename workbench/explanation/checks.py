@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -17,7 +16,7 @@ from workbench.explanation.targets import ReferableTarget, target_named
 from workbench.explanation.trust.influence import eye_only
 from workbench.explanation.trust.likeness import outside_share
 from workbench.models.modes import measuring
-from workbench.schema.errors import WorkbenchError
+from workbench.schema.errors import WorkbenchError, did_you_mean
 from workbench.schema.grades import EYES
 from workbench.schema.specs import MapPolicySpec
 
@@ -85,8 +84,7 @@ def explain(
         WorkbenchError: an unknown method or target (names the nearest), or a model that the method cannot explain.
     """
     if method not in EXPLANATIONS:
-        near = difflib.get_close_matches(method, list(EXPLANATIONS), n=1, cutoff=0.0)[0]
-        raise WorkbenchError(f"unknown explanation {method!r}", f"did you mean {near!r}?")
+        raise WorkbenchError(f"unknown explanation {method!r}", did_you_mean(method, EXPLANATIONS))
     explained = target_named(target, eye)
     maps = EXPLANATIONS[method](model, x, present, explained, **options)
     gap = completeness_gap(model, x, present, explained, maps) if method in COMPLETE else None

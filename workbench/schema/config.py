@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from workbench.schema.errors import WorkbenchError
+from workbench.schema.errors import WorkbenchError, did_you_mean
 
 
 class Config(BaseModel):
@@ -78,9 +77,7 @@ def _explain(kind: type[BaseModel], error: ValidationError, source: str) -> Work
     first = error.errors()[0]
     dotted = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = sorted(_dotted_keys(kind))
-        near = difflib.get_close_matches(dotted, known, n=1, cutoff=0.0)
-        remedy = f"did you mean {near[0]!r}?" if near else "remove it"
+        remedy = did_you_mean(dotted, sorted(_dotted_keys(kind)))
         return WorkbenchError(f"unknown key {dotted!r} in {source}", remedy)
     if first["type"] == "missing":
         return WorkbenchError(f"{source} lacks {dotted!r}", f"add {dotted!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -27,3 +29,13 @@ def _rebuild(kind: type[WorkbenchError], args: tuple[str, ...], state: dict[str,
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
+
+
+def did_you_mean(given: str, known: Iterable[str], otherwise: str = "remove it") -> str:
+    """Return a remedy that names the nearest of ``known``; ``otherwise`` where there is none.
+
+    >>> did_you_mean("pdg", ["pgd", "fgsm"])
+    "did you mean 'pgd'?"
+    """
+    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.0)
+    return f"did you mean {near[0]!r}?" if near else otherwise

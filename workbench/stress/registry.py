@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from workbench.schema.errors import WorkbenchError
+from workbench.schema.errors import WorkbenchError, did_you_mean
 from workbench.schema.specs import FIRST_AIM, StressSpec
 from workbench.stress.attacks import CLEVERHANS
 from workbench.stress.auto_attack.apgd import apgd
@@ -55,7 +54,7 @@ def bind(spec: StressSpec, *, threshold: float = 0.5) -> Stress:
         WorkbenchError: an unknown name or option (names the nearest valid one), a severity that is not from 0 to 5.
     """
     if spec.name not in STRESSES:
-        raise WorkbenchError(f"unknown stress {spec.name!r}", _nearest(spec.name, [*STRESSES, *EXAM_STRESSES]))
+        raise WorkbenchError(f"unknown stress {spec.name!r}", did_you_mean(spec.name, [*STRESSES, *EXAM_STRESSES]))
     stress = STRESSES[spec.name]
     _check_options(spec, stress)
     _check_aim(spec)
@@ -103,7 +102,10 @@ def _check_options(spec: StressSpec, stress: Callable[..., Tensor]) -> None:
         defaults["draws"] = 0  # behind each answer of the stochastic system, see `apply.apply_stress`
     for option, value in spec.options.items():
         if option not in defaults:
-            raise WorkbenchError(f"the stress {spec.name!r} has no option {option!r}", _nearest(option, defaults))
+            raise WorkbenchError(
+                f"the stress {spec.name!r} has no option {option!r}",
+                did_you_mean(option, defaults, "it takes no option; remove it"),
+            )
         kind = type(defaults[option])
         right = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
         if not right:
@@ -140,8 +142,3 @@ def _check_cleverhans(spec: StressSpec) -> None:
     needs = LEAST_KNOWLEDGE[spec.name]
     if seen.index(spec.aim.knowledge) < seen.index(needs):
         raise WorkbenchError(f"{spec.name} needs {needs}", f"set aim.knowledge to {needs}")
-
-
-def _nearest(given: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.0)
-    return f"did you mean {near[0]!r}?" if near else "it takes no option; remove it"
