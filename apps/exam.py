@@ -7,8 +7,9 @@ from dataclasses import replace
 import streamlit as st
 
 from workbench.audit.attention_words import exam_sentences
+from workbench.audit.outcomes import what_would_flip
 from workbench.review.access import may, role_for
-from workbench.review.cases import Case, stress_summary, what_would_flip
+from workbench.review.cases import Case, stress_summary
 from workbench.review.desk import Desk
 from workbench.review.disputes import LETTERS, Dispute
 from workbench.review.draft import Draft
@@ -263,7 +264,7 @@ def where_maps_lie(desk: Desk, exam_id: str) -> None:
 
 def under_stress(case: Case) -> None:
     """Show what each stress did to the call, and whether a human would have been asked."""
-    st.html(f"<b>Under stress</b> <span class='quiet'>{stress_summary(case)} {what_would_flip(case)}</span>")
+    st.html(f"<b>Under stress</b> <span class='quiet'>{stress_summary(case)} {what_would_flip(case.stresses)}</span>")
     if case.stresses:
         st.html(stress_table(case))
 

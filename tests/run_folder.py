@@ -33,17 +33,23 @@ STRESSES = (
 METHODS = ("integrated_gradients", "grad_cam")
 
 
-def make_run(folder: Path, exams: int = 12, seed: int = 0) -> Run:
+def make_run(
+    folder: Path,
+    exams: int = 12,
+    seed: int = 0,
+    stresses: tuple[StressSpec, ...] = STRESSES,
+    searched: tuple[str, ...] = (),
+) -> Run:
     """Write a finished run below ``folder``: drawn circles, smooth maps, a missing and an ungradable eye.
 
     Exam 1 lacks its left eye, the right eye of exam 2 is ungradable, exam 3 has no grade, one map of exam 4 is
     withheld, and the work on exam 5 under pgd@2 failed.
     """
     eyes = _eyes(exams, seed)
-    manifest = _manifest(eyes, exams, seed)
+    manifest = _manifest(eyes, exams, seed, stresses, searched)
     layout.write_manifest(folder, manifest)
     layout.write_table(layout.exams_path(folder), eyes, layout.EXAMS_SCHEMA)
-    write = {"draws": _draws_row, "maps": _map_row, "photographs": _photograph_row}
+    write = {"draws": _draws_row, "maps": _map_row, "photographs": _photograph_row, "mildest": _mildest_row}
     for unit in all_units(manifest, list(eyes["exam_id"].drop_duplicates())):
         rows = [
             {"exam_id": row.exam_id, "eye": row.eye, **write[unit.measurement.kind](row, unit, seed)}
@@ -98,7 +104,9 @@ def _with_fault(row: dict[str, Any], number: int, eye: str) -> dict[str, Any]:
     return row
 
 
-def _manifest(eyes: pd.DataFrame, exams: int, seed: int) -> RunManifest:
+def _manifest(
+    eyes: pd.DataFrame, exams: int, seed: int, stresses: tuple[StressSpec, ...], searched: tuple[str, ...]
+) -> RunManifest:
     card = ModelCard(
         name="invented",
         architecture=Architecture(),
@@ -108,7 +116,8 @@ def _manifest(eyes: pd.DataFrame, exams: int, seed: int) -> RunManifest:
     )
     measurements = (
         MeasurementSpec(id=layout.CLEAN, kind="draws"),
-        *(MeasurementSpec(id=stress.measurement_id, kind="draws", stress=stress) for stress in STRESSES),
+        *(MeasurementSpec(id=stress.measurement_id, kind="draws", stress=stress) for stress in stresses),
+        *(MeasurementSpec(id=f"mildest.{name}", kind="mildest", method=name) for name in searched),
         *(MeasurementSpec(id=f"maps.{method}", kind="maps", method=method) for method in METHODS),
         MeasurementSpec(id=layout.PHOTOGRAPHS, kind="photographs"),
     )
@@ -158,7 +167,8 @@ def _draws_row(row: Any, unit: Unit, seed: int) -> dict[str, Any]:
         return nothing
     generator = np.random.default_rng(seed_for(seed, row.exam_id, row.eye))
     stress = unit.measurement.stress
-    pull = 0.0 if stress is None else stress.strength * (0.8 if stress.name == "pgd" else 0.25)
+    reached = stress is not None and stress.eyes in ("both", "worst_of_one", row.eye)
+    pull = stress.strength * (0.8 if stress.name == "pgd" else 0.25) if stress is not None and reached else 0.0
     grade = 0 if pd.isna(row.icdr_grade) else int(row.icdr_grade)
     logits = generator.normal(0, 1.0, GRADES)
     logits[grade] += 2.0 - pull
@@ -172,6 +182,16 @@ def _draws_row(row: Any, unit: Unit, seed: int) -> dict[str, Any]:
         done |= {"linf": stress.strength / 255, "within_budget": True if attack else None, "in_box": True}
         done |= {"flipped": bool(pull > 1), "survives_8bit": bool(pull > 1.5) if pull > 1 else None}
     return done
+
+
+def _mildest_row(row: Any, unit: Unit, seed: int) -> dict[str, Any]:
+    """Return a severity that every fourth exam does not have, and that graders accept up to 2."""
+    if (nothing := _not_done(row, unit)) is not None:
+        return nothing
+    number = int(row.exam_id.split("-")[1])
+    severity = None if number % 4 == 3 else 0.5 + number % 5
+    found = {"severity": severity, "steady": None if severity is None else number % 3 > 0}
+    return {"status": "done", **found, "rejection_score": 0.0, "accepted": severity is not None and severity <= 2}
 
 
 def _map_row(row: Any, unit: Unit, seed: int) -> dict[str, Any]:

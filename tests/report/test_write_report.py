@@ -41,7 +41,7 @@ ALLOWED |= {
     "figure",
     "figcaption",
 }
-ALLOWED |= {"table", "thead", "tbody", "tr", "th", "td", "img", "bdi", "code", "pre"}
+ALLOWED |= {"table", "caption", "thead", "tbody", "tr", "th", "td", "img", "bdi", "code", "pre"}
 ALLOWED |= {"svg", "g", "path", "line", "rect", "text", "defs", "clippath", "lineargradient", "stop"}
 
 

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from workbench.audit import layout
+from workbench.audit.outcomes import what_would_flip
 from workbench.audit.results import Run, open_run
-from workbench.review.cases import Case, CaseBook, EyeCase, eyes_disagree, stress_summary, veiled, what_would_flip
+from workbench.review.cases import Case, CaseBook, EyeCase, eyes_disagree, stress_summary, veiled
 from workbench.review.desk import Desk
 from workbench.review.draft import UNGRADABLE, Draft, agreement_of, eyes_to_read, new_draft, what_is_missing
 from workbench.review.markup import chips, heading, stress_table
@@ -305,12 +306,12 @@ def test_what_would_flip_names_the_mildest_strength_of_each_stress_and_is_veiled
     book, told = CaseBook(run), 0
     for exam_id in run.exam_ids:
         case = book.case(exam_id)
-        words = what_would_flip(case)
+        words = what_would_flip(case.stresses)
         flipped = [outcome for outcome in case.stresses if outcome.flipped]
         assert bool(words) == bool(flipped)
         for outcome in flipped:
             milder = any(other.family == outcome.family and other.size < outcome.size for other in flipped)
             assert (f"{outcome.stress}, {outcome.strength} (" in words) != milder
             told += 1
-        assert what_would_flip(veiled(case, "first")) == ""
+        assert what_would_flip(veiled(case, "first").stresses) == ""
     assert told > 0

@@ -167,6 +167,13 @@ class Run:
         row = self._eye_row(layout.INFLUENCE, exam_id, eye)
         return row if row is not None and row["status"] == "done" else None
 
+    def mildest(self, exam_id: str) -> dict[str, dict[str, Any]]:
+        """Return by corruption what the severity search found for an exam, a row of `MILDEST_SCHEMA`."""
+        searched = [one for one in self.manifest.measurements if one.kind == "mildest"]
+        found = {one.method or "": [self._eye_row(one.id, exam_id, eye) for eye in EYES] for one in searched}
+        done = {name: [row for row in rows if row and row["status"] == "done"] for name, rows in found.items()}
+        return {name: rows[0] for name, rows in done.items() if rows}
+
     def marks(self, measurement: str, exam_id: str, eye: str) -> UInt8[np.ndarray, "height width"] | None:
         """Return the labels of one eye by 'masks' or 'lesions' (places in `schema.lesions.LABELS`), or None."""
         row = self._eye_row(measurement, exam_id, eye)

@@ -9,11 +9,13 @@ from typing import Any, Final
 import pandas as pd
 
 from workbench.audit.layout import CLEAN
+from workbench.audit.outcomes import stress_outcomes, what_would_flip
 from workbench.audit.predictions_lacks import NEEDS_MODEL
 from workbench.audit.predictions_words import answer_value, answer_words, threshold_words
 from workbench.audit.results import HeatMap, Run
 from workbench.report.headline import kind_of
 from workbench.report.pictures import difference_uri, largest_of, map_uri, photograph_uri
+from workbench.report.words import counted
 from workbench.schema.grades import EYES, GRADES
 from workbench.schema.words import strength_words, stress_name
 
@@ -65,6 +67,7 @@ class Case:
     title: str
     decision: str
     stresses: tuple[str, ...]
+    flips: tuple[str, ...]
     eyes: tuple[EyePicture, ...]
 
 
@@ -143,7 +146,8 @@ def _case(run: Run, row: dict[str, Any]) -> Case:
     )
     if "weakest" in row:
         title += f"; silently wrong from ε = {row['weakest']:g}/255"
-    return Case(exam_id, title, _decision(run, row), tuple(_under_stress(run, exam_id)), tuple(_eyes(run, exam_id)))
+    under_stress, flips = tuple(_under_stress(run, exam_id)), tuple(_flips(run, exam_id))
+    return Case(exam_id, title, _decision(run, row), under_stress, flips, tuple(_eyes(run, exam_id)))
 
 
 def _decision(run: Run, row: dict[str, Any]) -> str:
@@ -181,6 +185,27 @@ def _under_stress(run: Run, exam_id: str) -> Iterator[str]:
             yield f"{name}: {next(iter(states))} at every strength"
         else:
             yield f"{name}: " + "; ".join(f"{state} at {', '.join(at)}" for state, at in states.items())
+
+
+def _flips(run: Run, exam_id: str) -> Iterator[str]:
+    """Yield what would flip the call: of each stress the mildest strength measured, and what was searched for."""
+    decisions = run.decisions()
+    outcomes = stress_outcomes(run.manifest, decisions[decisions["exam_id"] == exam_id].to_dict("records"))
+    if outcomes:
+        held = f"None of the {counted(len(outcomes), 'measured stress', 'measured stresses')} flips this call."
+        yield what_would_flip(outcomes) or held
+    for name, found in run.mildest(exam_id).items():
+        yield _searched(stress_name(name), found)
+
+
+def _searched(corruption: str, found: dict[str, Any]) -> str:
+    """Return the mildest severity that flips the call of the model without draws, and what graders would say."""
+    if found["severity"] is None:
+        return f"{corruption}, searched without draws: no severity up to 5 flips it."
+    accepted = "graders would still accept" if found["accepted"] else "graders would reject"
+    back = "" if found["steady"] else "; a higher level flips it back"
+    at = f"from severity {found['severity']:.3g}"
+    return f"{corruption}, searched without draws: flipped {at}, at a quality that {accepted}{back}."
 
 
 def _eyes(run: Run, exam_id: str) -> Iterator[EyePicture]:

@@ -49,6 +49,29 @@ def colours(dark: bool) -> list[str]:
     return list(DARK if dark else LIGHT)
 
 
+def two_rates(words: tuple[str, str], dark: bool) -> dict[str, Any]:
+    """Return how the two lines of a ladder are told apart, by colour and by shape, the first being the quieter one."""
+    shades, shapes = [colours(dark)[0], colours(dark)[2]], [SHAPES[0], SHAPES[2]]
+    legend = altair.Legend(symbolOpacity=1, labelLimit=320)
+    return {
+        "color": altair.Color(
+            "rate:N", scale=altair.Scale(domain=list(words), range=shades), title=None, legend=legend
+        ),
+        "shape": altair.Shape("rate:N", scale=altair.Scale(domain=list(words), range=shapes), title=None),
+    }
+
+
+def ladder(data: pd.DataFrame, x: altair.X, y_title: str | None, told_apart: dict[str, Any]) -> altair.LayerChart:
+    """Return shares in percent along a strength: lines with their points, and the bands of their intervals."""
+    scale = altair.Scale(domain=[0, 100])
+    y = altair.Y("value:Q", title=y_title, scale=scale)
+    base = altair.Chart(data).encode(x=x, color=told_apart["color"], tooltip=TOOLTIP)
+    band = base.mark_area(opacity=0.16).encode(y=altair.Y("low:Q", title=y_title, scale=scale), y2="high:Q")
+    line = base.mark_line(strokeWidth=2).encode(y=y)
+    points = base.mark_point(filled=True, size=42, opacity=1).encode(y=y, shape=told_apart["shape"])
+    return altair.layer(band, line, points)
+
+
 def rule(value: float, dark: bool) -> altair.Chart:
     """Return a dashed line across a chart at one value."""
     drawn = altair.Chart(pd.DataFrame({"budget": [value]})).mark_rule(strokeDash=[5, 4], color=colours(dark)[1])
@@ -72,5 +95,5 @@ def styled(chart: Any, dark: bool) -> Any:
             titleFontSize=11,
         )
         .configure_title(color=ink, fontSize=12, anchor="start", fontWeight=600)
-        .configure_legend(labelColor=ink, orient="top", labelFontSize=12, symbolSize=70)
+        .configure_legend(labelColor=ink, orient="top", labelFontSize=12, symbolSize=70, columnPadding=18)
     )

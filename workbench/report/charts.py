@@ -11,12 +11,14 @@ from workbench.audit.layout import CLEAN
 from workbench.audit.results import Run
 from workbench.metrics.bootstrap import clustered_interval
 from workbench.metrics.referral import mean
-from workbench.report.chart_style import SHAPES, TOOLTIP, colours, percents, rule, styled, table
+from workbench.report.chart_style import SHAPES, TOOLTIP, colours, ladder, percents, rule, styled, table, two_rates
 from workbench.report.figures import Figure, Figures
 from workbench.report.headline import RATES, condition_words, kind_of
 from workbench.schema.seeds import seed_for
-from workbench.schema.words import stress_name
+from workbench.schema.words import stress_name, whose_words
 
+ACROSS: Final = 5
+"""Panels in a row."""
 RATE_WORDS: Final = {"error_rate": "Error", "referral_rate": "Referred", "silent_failure_rate": "Silent failure"}
 
 
@@ -55,7 +57,7 @@ def stress_chart(run: Run, *, dark: bool = False) -> altair.VConcatChart:
     return styled(altair.vconcat(*rows), dark)
 
 
-def strength_chart(run: Run, kind: Literal["attack", "corruption"], *, dark: bool = False) -> altair.HConcatChart:
+def strength_chart(run: Run, kind: Literal["attack", "corruption"], *, dark: bool = False) -> altair.ConcatChart:
     """Return error and silent failure against epsilon (attacks) or severity (corruptions), one panel per stress.
 
     Strength 0 is the same exams clean.
@@ -68,32 +70,20 @@ def has_stress(run: Run, kind: Literal["attack", "corruption"]) -> bool:
     return any(one.kind == "draws" and kind_of(one) == kind for one in run.manifest.measurements)
 
 
-def _strength_panels(run: Run, kind: Literal["attack", "corruption"], dark: bool) -> altair.HConcatChart:
+def _strength_panels(run: Run, kind: Literal["attack", "corruption"], dark: bool) -> altair.ConcatChart:
     data = _strengths(run, kind)
     names = list(dict.fromkeys(data["stress"])) if len(data) else []
     unit = "ε, in 1/255" if kind == "attack" else "severity, 0 is clean"
-    rates = [RATE_WORDS["error_rate"], RATE_WORDS["silent_failure_rate"]]
-    shades = [colours(dark)[0], colours(dark)[2]]
-    legend = altair.Legend(symbolOpacity=1)
-    colour = altair.Color("rate:N", scale=altair.Scale(domain=rates, range=shades), title=None, legend=legend)
-    shape = altair.Shape("rate:N", scale=altair.Scale(domain=rates, range=[SHAPES[0], SHAPES[2]]), title=None)
+    told_apart = two_rates((RATE_WORDS["error_rate"], RATE_WORDS["silent_failure_rate"]), dark)
     panels = []
-    width = min(max(780 // max(len(names), 1) - 32, 110), 220)
+    width = min(max(780 // max(min(len(names), ACROSS), 1) - 32, 110), 220)
     for place, name in enumerate(names):
         of_stress = data[data["stress"] == name]
         ticks = sorted(of_stress["strength"].unique())
-        title, scale = "share of exams, %" if place == 0 else None, altair.Scale(domain=[0, 100])
-        y = altair.Y("value:Q", title=title, scale=scale)
-        base = altair.Chart(of_stress).encode(
-            x=altair.X("strength:Q", title=unit, axis=altair.Axis(values=ticks, format="~g", grid=False)),
-            color=colour,
-            tooltip=TOOLTIP,
-        )
-        band = base.mark_area(opacity=0.16).encode(y=altair.Y("low:Q", title=title, scale=scale), y2="high:Q")
-        line = base.mark_line(strokeWidth=2).encode(y=y)
-        points = base.mark_point(filled=True, size=42, opacity=1).encode(y=y, shape=shape)
-        panels.append(altair.layer(band, line, points).properties(title=name, width=width, height=150))
-    return altair.hconcat(*panels, spacing=14)
+        x = altair.X("strength:Q", title=unit, axis=altair.Axis(values=ticks, format=".6~g", grid=False))
+        panel = ladder(of_stress, x, "share of exams, %" if place % ACROSS == 0 else None, told_apart)
+        panels.append(panel.properties(title=name.split(", ", 1), width=width, height=150))
+    return altair.concat(*panels, columns=ACROSS, spacing=14)
 
 
 def _strengths(run: Run, kind: Literal["attack", "corruption"]) -> pd.DataFrame:
@@ -103,7 +93,7 @@ def _strengths(run: Run, kind: Literal["attack", "corruption"]) -> pd.DataFrame:
     for one in run.manifest.measurements:
         if one.kind != "draws" or one.stress is None or kind_of(one) != kind:
             continue
-        name = stress_name(one.stress.name) + ("" if one.stress.eyes == "both" else f", {one.stress.eyes} only")
+        name = stress_name(one.stress.name) + whose_words(one.stress)
         exams = decisions.loc[decisions["measurement"] == one.id, "exam_id"]
         for rate in ("error_rate", "silent_failure_rate"):
             shared = {"stress": name, "rate": RATE_WORDS[rate], "condition": name}

@@ -17,6 +17,7 @@ from workbench.report.read_from import ReadFrom
 from workbench.report.subgroups import Attribute
 from workbench.report.two_eyes import TwoEyes
 from workbench.report.uncertainty import Uncertainty
+from workbench.report.weak_eye import OneEye
 from workbench.report.words import counted, full_words, listed
 from workbench.report.worst_case import WorstCase
 from workbench.schema.manifest import BLOCKING
@@ -58,6 +59,7 @@ class Evidence:
     uncertainty: Uncertainty
     cases: int
     worst_cases: tuple[WorstCase, ...] = ()
+    weak_eyes: tuple[OneEye, ...] = ()
 
 
 @dataclass(frozen=True)

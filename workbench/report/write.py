@@ -23,6 +23,7 @@ from workbench.report import (
     conditions,
     outputs_only,
     performance,
+    severity,
     subgroups,
     uncertainty_charts,
     words,
@@ -39,9 +40,11 @@ from workbench.report.headline import conditions as conditions_of
 from workbench.report.headline import headline
 from workbench.report.items import Evidence, Item, items
 from workbench.report.map_checks import map_checks
+from workbench.report.matrix import matrix
 from workbench.report.read_from import read_from
 from workbench.report.two_eyes import two_eyes
 from workbench.report.uncertainty import short, uncertainty
+from workbench.report.weak_eye import weak_eyes
 from workbench.report.worst_case import worst_cases
 from workbench.schema.files import write_json, write_text
 from workbench.schema.grades import GRADES
@@ -104,6 +107,7 @@ def assemble(run: Run, others: Sequence[Run] = (), *, cases: bool = True, reader
         maps=map_summaries(run),
         credibility=attack_checks.credibility(figures, found, worst),
         worst_cases=worst,
+        weak_eyes=weak_eyes(run, found),
         comparisons=comparisons,
         two_eyes=two_eyes(run, figures),
         read_from=read_from(run, figures),
@@ -141,7 +145,7 @@ def as_html(report: Report) -> str:
         summary=evidence.run.summary,
         evidence=evidence,
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # our own file, not data
-        charts=_charts(evidence.run),
+        charts=_charts(evidence.run, evidence.figures),
         grades=GRADES,
         metrics=outputs_only.reworded(performance.clean_figures(evidence.figures), evidence.run.manifest),
         recalls=performance.recalls(evidence.figures),
@@ -151,6 +155,9 @@ def as_html(report: Report) -> str:
         facts=conditions.facts(evidence.run),
         failed_work=report.failed_work,
         map_checks=map_checks(evidence.run, evidence.figures),
+        matrix=matrix(evidence.headline.conditions),
+        weak_eyes=evidence.weak_eyes,
+        searches=severity.searches(evidence.run, evidence.figures),
         commands=conditions.commands(evidence.run, bool(evidence.comparisons)),
         counts={status: sum(one.status == status for one in report.items) for status in STATUSES},
         version=workbench.__version__,
@@ -169,7 +176,7 @@ def as_html(report: Report) -> str:
 STATUSES: Final = ("reported", "not assessed", "not applicable")
 
 
-def _charts(run: Run) -> dict[str, Markup]:
+def _charts(run: Run, figures: Figures) -> dict[str, Markup]:
     drawn: dict[str, Any] = {
         "rates": charts.three_rates_chart(run),
         "referral": uncertainty_charts.referral_chart(run),
@@ -183,6 +190,8 @@ def _charts(run: Run) -> dict[str, Markup]:
         drawn["attack"] = charts.strength_chart(run, "attack")
     if charts.has_stress(run, "corruption"):
         drawn["corruption"] = charts.strength_chart(run, "corruption")
+    if found := severity.searches(run, figures):
+        drawn["severity"] = severity.severity_chart(found)
     return {name: inline_svg(chart, name) for name, chart in drawn.items()}
 
 
@@ -222,6 +231,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "confusion": performance.confusion(evidence.run).tolist() if "accuracy" not in lacks else None,
         "cohort": asdict(evidence.cohort),
         "worst_cases": [asdict(one) for one in evidence.worst_cases],
+        "weak_eyes": [asdict(one) | {"weak": one.weak} for one in evidence.weak_eyes],
         "credibility": None if evidence.credibility is None else asdict(evidence.credibility),
         "read_from": {"exposed": evidence.read_from.exposed, "sentences": list(evidence.read_from.sentences)},
         "maps": [asdict(one) for one in evidence.maps],

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from workbench.audit.layout import CLEAN
+from workbench.audit.outcomes import StressOutcome, stress_outcomes
 from workbench.audit.predictions_lacks import NO_EYE
 from workbench.audit.results import Run
 from workbench.review.protocols import VISIBLE
@@ -17,7 +18,7 @@ from workbench.review.words import EYE_NAMES, call_words, grade_words, uncertain
 from workbench.review.worklist_index import WorklistIndex
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES, REFERABLE_GRADE
-from workbench.schema.words import SCORE_NAMES, percent, strength_words, stress_name
+from workbench.schema.words import SCORE_NAMES, percent
 
 NO_PHOTOGRAPHS: Final = "Outputs alone were audited: no photographs but those of --data, no maps, no stress"
 
@@ -67,27 +68,6 @@ class Flag:
     level: Literal["alert", "warning", "note", "fine"]
     words: str
     tells: str = ""
-
-
-@dataclass(frozen=True)
-class StressOutcome:
-    """What one stress did to this exam."""
-
-    measurement: str
-    stress: str
-    strength: str
-    called_referable: bool | None
-    p_referable: float | None
-    flipped: bool
-    referred: bool
-    family: str = ""
-    """The stress with all its settings but the strength: within it, a smaller ``size`` is milder."""
-    size: float = 0.0
-
-    @property
-    def silent(self) -> bool:
-        """Whether the call changed and nobody would have been asked."""
-        return self.flipped and not self.referred
 
 
 @dataclass(frozen=True)
@@ -198,7 +178,7 @@ class CaseBook:
             referred=_flag(clean and clean["referred"]) is not False,
             eyes=eyes,
             flags=tuple(self._flags(eyes, clean, withheld)),
-            stresses=self._stresses(clean, decisions),
+            stresses=stress_outcomes(self.run.manifest, decisions),
             withheld=withheld,
         )
 
@@ -282,30 +262,6 @@ class CaseBook:
         name = SCORE_NAMES[self.run.manifest.policy.referral_score]
         return f"{why} ({name} {score:.2f}, above the cut-off {cutoff:.2f})"
 
-    def _stresses(self, clean: dict[str, Any] | None, decisions: list[dict[str, Any]]) -> tuple[StressOutcome, ...]:
-        before = _flag(clean and clean["called_referable"])
-        by_name = {row["measurement"]: row for row in decisions}
-        outcomes = []
-        for measurement in self.run.manifest.measurements:
-            row = by_name.get(measurement.id)
-            if measurement.stress is None or row is None:
-                continue
-            called = _flag(row["called_referable"])
-            outcomes.append(
-                StressOutcome(
-                    measurement=measurement.id,
-                    stress=stress_name(measurement.stress.name),
-                    strength=strength_words(measurement.stress),
-                    called_referable=called,
-                    p_referable=_number(row["p_referable"]),
-                    flipped=called is not None and before is not None and called != before,
-                    referred=_flag(row["referred"]) is not False,
-                    family=measurement.stress.model_dump_json(exclude={"strength"}),
-                    size=measurement.stress.strength,
-                )
-            )
-        return tuple(outcomes)
-
 
 def refuse_without_grades(run: Run) -> None:
     """Refuse a run whose answers are no grades of eyes, which every page of the app shows.
@@ -338,18 +294,6 @@ def stress_summary(case: Case) -> str:
         return f"The call ({call}) held under all {len(case.stresses)} stresses."
     tail = "each time it would have been referred" if not silent else f"{len(silent)} of them without a referral"
     return f"The call ({call}) flipped under {len(flipped)} of {len(case.stresses)} stresses, {tail}."
-
-
-def what_would_flip(case: Case) -> str:
-    """Return in words the mildest measured strength of each stress that turned the call, empty where none did."""
-    flipped = sorted((outcome for outcome in case.stresses if outcome.flipped), key=lambda outcome: outcome.size)
-    mildest = {outcome.family: outcome for outcome in reversed(flipped)}
-    told = [
-        f"{outcome.stress}, {outcome.strength} ({'nobody is asked' if outcome.silent else 'referred'})"
-        for outcome in case.stresses
-        if mildest.get(outcome.family) is outcome
-    ]
-    return f"What would flip this call, mildest measured: {'; '.join(told)}." if told else ""
 
 
 def _difference(right: EyeAnswer | None, left: EyeAnswer | None) -> list[Flag]:

@@ -6,7 +6,8 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from workbench.review.cases import Case, Flag, StressOutcome
+from workbench.audit.outcomes import StressOutcome
+from workbench.review.cases import Case, Flag
 from workbench.review.people import Session
 from workbench.review.words import call_words
 

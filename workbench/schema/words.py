@@ -7,7 +7,10 @@ from typing import Final
 
 from workbench.schema.specs import StressSpec
 
-ATTACKS: Final = ("fgsm", "pgd", "apgd", "square", "auto_attack", "cleverhans_fgsm", "cleverhans_pgd")
+ATTACKS: Final = (
+    *("fgsm", "pgd", "apgd", "square", "auto_attack", "cleverhans_fgsm", "cleverhans_pgd"),
+    *("cleverhans_cw", "cleverhans_spsa", "cleverhans_hop_skip_jump", "cleverhans_sparse_l1"),
+)
 """Strength is epsilon in 1/255 of the pixel range for these, severity 1 to 5 for the rest."""
 
 STRESS_NAMES: Final = {
@@ -18,6 +21,10 @@ STRESS_NAMES: Final = {
     "auto_attack": "Attack ensemble",
     "cleverhans_fgsm": "FGSM attack (CleverHans)",
     "cleverhans_pgd": "PGD attack (CleverHans)",
+    "cleverhans_cw": "Carlini–Wagner attack (CleverHans)",
+    "cleverhans_spsa": "SPSA attack (CleverHans)",
+    "cleverhans_hop_skip_jump": "HopSkipJump attack (CleverHans)",
+    "cleverhans_sparse_l1": "Sparse L1 attack (CleverHans)",
     "noise": "Sensor noise",
     "defocus": "Defocus",
     "underexposure": "Under-exposure",
@@ -66,12 +73,21 @@ def strength_words(stress: StressSpec) -> str:
     >>> strength_words(StressSpec(name="pgd", strength=2))
     'ε = 2/255'
     """
-    aim = stress.aim
+    return size_words(stress) + whose_words(stress)
+
+
+def size_words(stress: StressSpec) -> str:
+    """Return the strength alone, e.g. ``severity 3 of 5`` or ``ε = 2/255``."""
+    if stress.name not in ATTACKS:
+        return f"severity {stress.strength:g} of 5"
     size = {"linf": f"ε = {stress.strength:g}/255", "l0": f"{stress.strength:g} pixels"}
-    words = size.get(aim.norm, f"{aim.norm} ε = {stress.strength:g}")
-    words = words if stress.name in ATTACKS else f"severity {stress.strength:g} of 5"
+    return size.get(stress.aim.norm, f"{stress.aim.norm} ε = {stress.strength:g}")
+
+
+def whose_words(stress: StressSpec) -> str:
+    """Return which eyes are stressed and what for, where that is not both and the call, e.g. ``, OD only``."""
     eyes = {"both": "", "worst_of_one": ", the worse of one eye"}.get(stress.eyes, f", {stress.eyes} only")
-    return words + eyes + ("" if aim.goal == "cross" else f", goal: {aim.goal}")
+    return eyes + ("" if stress.aim.goal == "cross" else f", goal: {stress.aim.goal}")
 
 
 def stress_words(stress: StressSpec) -> str:

@@ -1,0 +1,80 @@
+"""What each stress did to the call of one exam, and the mildest that turned it. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from workbench.audit.layout import CLEAN, RunManifest
+from workbench.schema.words import strength_words, stress_name
+
+
+@dataclass(frozen=True)
+class StressOutcome:
+    """What one stress did to an exam."""
+
+    measurement: str
+    stress: str
+    strength: str
+    called_referable: bool | None
+    p_referable: float | None
+    flipped: bool
+    referred: bool
+    family: str = ""
+    """The stress with all its settings but the strength: within it, a smaller ``size`` is milder."""
+    size: float = 0.0
+
+    @property
+    def silent(self) -> bool:
+        """Whether the call changed and nobody would have been asked."""
+        return self.flipped and not self.referred
+
+
+def stress_outcomes(run: RunManifest, decisions: Iterable[Mapping[str, Any]]) -> tuple[StressOutcome, ...]:
+    """Return what every stress of a run did to one exam, in the order of the plan.
+
+    Args:
+        run: its plan.
+        decisions: the exam's rows of `DECISIONS_SCHEMA`, one per measurement.
+    """
+    by_name = {row["measurement"]: row for row in decisions}
+    before = _flag(by_name[CLEAN]["called_referable"]) if CLEAN in by_name else None
+    outcomes = []
+    for measurement in run.measurements:
+        row = by_name.get(measurement.id)
+        if measurement.kind != "draws" or measurement.stress is None or row is None:
+            continue
+        called = _flag(row["called_referable"])
+        outcomes.append(
+            StressOutcome(
+                measurement=measurement.id,
+                stress=stress_name(measurement.stress.name),
+                strength=strength_words(measurement.stress),
+                called_referable=called,
+                p_referable=None if pd.isna(row["p_referable"]) else float(row["p_referable"]),
+                flipped=called is not None and before is not None and called != before,
+                referred=_flag(row["referred"]) is not False,
+                family=measurement.stress.model_dump_json(exclude={"strength"}),
+                size=measurement.stress.strength,
+            )
+        )
+    return tuple(outcomes)
+
+
+def what_would_flip(outcomes: Sequence[StressOutcome]) -> str:
+    """Return in words the mildest measured strength of each stress that turned the call, empty where none did."""
+    flipped = sorted((outcome for outcome in outcomes if outcome.flipped), key=lambda outcome: outcome.size)
+    mildest = {outcome.family: outcome for outcome in reversed(flipped)}
+    told = [
+        f"{outcome.stress}, {outcome.strength} ({'nobody is asked' if outcome.silent else 'referred'})"
+        for outcome in outcomes
+        if mildest.get(outcome.family) is outcome
+    ]
+    return f"What would flip this call, mildest measured: {'; '.join(told)}." if told else ""
+
+
+def _flag(value: Any) -> bool | None:
+    return None if value is None or pd.isna(value) else bool(value)
