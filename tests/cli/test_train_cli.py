@@ -53,7 +53,7 @@ def test_help_shows_an_example_without_loading_torch():
 
 def test_overrides_and_out_reach_the_training(monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setattr("workbench.training.loop.train", lambda config, out: seen.append((config, out)))
+    monkeypatch.setattr("workbench.training.loop.train", lambda config, out, _: seen.append((config, out)))
     result = run("synthetic", "train.epochs=3", "model.width=0.25", "--out", str(tmp_path), "--no-intake")
     assert result.exit_code == 0, result.output
     config, out = seen[0]
@@ -73,6 +73,8 @@ def test_a_shipped_config_is_found_by_its_name_from_anywhere(monkeypatch, tmp_pa
         (("synthetic", "train.epoch=3"), "did you mean 'train.epochs'"),
         (("synthetic", "train.epochs=none"), "train.epochs"),
         (("synthetic", "train.epochs"), "has no '='"),
+        (("synthetic", "augment.corruptions.names=[fog]"), "corruption for the training: 'fog'"),
+        (("synthetic", "augment.corruptions.shares=1"), "did you mean 'augment.corruptions.share'"),
         (("synthetic", "augment.rotation_degrees=180"), "augment.rotation_degrees"),
         (("synthetic", "data.manifest=/nowhere/manifest.csv"), "no manifest at /nowhere/manifest.csv"),
     ],

@@ -37,9 +37,10 @@ def train_command(
     settings = load_config(TrainConfig, _find(config), overrides or ())
     folder = out or settings.out
 
-    from workbench.training.loop import train  # brings torch: only after the configuration has proved right
+    from workbench.cli.defence import defence_of  # brings torch: only after the configuration has proved right
+    from workbench.training.loop import train
 
-    train(settings, folder)
+    train(settings, folder, defence_of(settings))
     console.print(f"wrote {folder}: weights.safetensors, model.json, history.csv, learning_curve.png", soft_wrap=True)
     if intake:
         from workbench.cli.model import add_reference

@@ -58,6 +58,7 @@ class Provenance(Config):
     not_assessed: dict[str, str] = Field(default_factory=dict, description="a figure that has no value, and why")
     stopped: str = Field("", description="why the training ended")
     conflicts_allowed: tuple[str, ...] = Field((), description="conflicts of the manifest that the user overrode")
+    defence: str = Field("", description="what the training was hardened against, in words; empty: nothing of the kind")
     reference_sha256: str = Field("", description="of reference.safetensors beside the weights, where it was made")
     laterality_sha256: str = Field("", description="of intake.safetensors beside the weights, where it was made")
 

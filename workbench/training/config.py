@@ -27,6 +27,14 @@ class DataSection(Config):
     )
 
 
+class CorruptionsSection(Config):
+    """Bad photographs among the training exams: the corruptions of an audit, drawn anew at every step."""
+
+    names: tuple[str, ...] = Field((), description="of docs/corruptions.md; one of them per spoiled exam; none: off")
+    share: float = Field(0.5, ge=0, le=1, description="of the exams that are spoiled")
+    severest: float = Field(3.0, ge=0, le=5, description="severities are drawn evenly from 0 to this")
+
+
 class AugmentSection(Config):
     """Random views of the training exams; none of them turns a right eye into a left one without saying so."""
 
@@ -43,6 +51,9 @@ class AugmentSection(Config):
     brightness: float = Field(0.08, ge=0, le=0.5, description="added, per colour")
     contrast: float = Field(0.3, ge=0, lt=1, description="multiplied, all colours alike")
     colour: float = Field(0.1, ge=0, lt=1, description="multiplied, per colour")
+    corruptions: CorruptionsSection = Field(
+        CorruptionsSection(), description="before all else: the photograph is spoiled, then seen from another view"
+    )
 
 
 class LossSection(Config):

@@ -29,6 +29,7 @@ from workbench.schema.seeds import seed_for
 from workbench.training.augment import augment, drop_eyes
 from workbench.training.cohort import Cohort, eye_grades, open_cohort
 from workbench.training.config import TrainConfig
+from workbench.training.defence import UNDEFENDED, Defence, defence_words, refuse_lacking
 from workbench.training.fine_tuning import start_from
 from workbench.training.history import write_history, write_learning_curve
 from workbench.training.losses import class_weights, grading_loss
@@ -56,6 +57,7 @@ class Job:
     precision: Literal["fp32", "bf16"]
     weights: Float[Tensor, " grade"]
     steps: int
+    defence: Defence = UNDEFENDED
 
     @property
     def total_steps(self) -> int:
@@ -63,19 +65,21 @@ class Job:
         return self.steps * self.config.train.epochs
 
 
-def train(config: TrainConfig, out: Path | None = None) -> ModelCard:
+def train(config: TrainConfig, out: Path | None = None, defence: Defence = UNDEFENDED) -> ModelCard:
     """Train the model of ``config`` into the folder ``out`` (None: ``config.out``) and return its card.
 
     A second call with the same configuration continues where the first one was stopped or killed, and ends with the
     same weights as if it never had been. The weights kept are those of the best epoch (`validation.score_of`).
+    ``defence`` holds what the configuration asks for of the room of the stresses (`workbench.cli.defence`).
 
     Raises:
         WorkbenchError: a mistake in the data or the configuration, a loss that is no number, a full disk, or a folder
             that holds another training.
     """
     folder = out or config.out
+    refuse_lacking(config, defence)
     with only_one(folder), _threads(config.train.threads), torch.random.fork_rng():
-        job = _prepare(config, folder)
+        job = replace(_prepare(config, folder), defence=defence)
         signature = signature_of(job)
         if is_finished(signature, folder):
             console.print(f"{folder} is trained already; nothing to do", highlight=False)
@@ -225,6 +229,7 @@ def _card(job: Job, state: TrainingState, answers: Answers) -> ModelCard:
         not_assessed=not_assessed,
         stopped=state.progress.stopped,
         conflicts_allowed=job.cohort.conflicts_allowed,
+        defence=defence_words(config),
     )
     return ModelCard(
         name=config.name,
@@ -313,13 +318,25 @@ def signature_of(job: Job) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "init_from": model_hash(start) if start is not None else None,
     }
-    flat = {f"{section}.{name}": value for section, values in told.items() for name, value in values.items()}
-    return {**flat, "workbench": workbench.__version__, "torch": torch.__version__}
+    if not job.config.augment.corruptions.names:  # came later too
+        del told["augment"]["corruptions"]
+    return {**_flat(told), "workbench": workbench.__version__, "torch": torch.__version__}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values under dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def _view(job: Job, batch: ExamBatch, seed: int) -> ExamBatch:
     """Return the batch on the device, augmented; its random numbers depend on the step alone."""
     generator = torch.Generator().manual_seed(seed)
+    if job.defence.spoil is not None:  # by random numbers of its own, so that all else stays as without it
+        chance = torch.Generator().manual_seed(seed_for(seed, "corruptions"))
+        batch = replace(batch, x=job.defence.spoil(batch.x, chance))
     x, present, grade = (tensor.to(job.device) for tensor in (batch.x, batch.present, batch.grade))
     moved = replace(batch, x=x, present=present, grade=grade)
     seen = drop_eyes(augment(moved, job.config.augment, generator), job.config.train.eye_dropout, generator)
