@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from tests.stress.test_attacks import Spots, make_exams, trained  # noqa: F401 - a fixture
-from workbench.models.fast import FastNet, fast_copy
 from workbench.models.foreign import PairedFromSingle
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.specs import StressSpec
@@ -181,42 +180,3 @@ def test_a_binary_network_is_crossed_both_ways() -> None:
     grade = torch.tensor([[0, -1], [0, 0], [0, 0], [3, 0], [3, 3], [0, 3]])
     spec = StressSpec(name="auto_attack", strength=255, options={"steps": 15, "tries": 50})
     assert broken(model, (x, present, grade), spec).float().mean() > 0.5
-
-
-class Looped(nn.Module):
-    """No tracer follows it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-        self.head = nn.Linear(4, 5)
-
-    def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        if float(x.mean()) > -1:
-            x = x * 1
-        return self.head(self.net(x.reshape(-1, 3, *x.shape[2:])).mean(dim=(2, 3))).reshape(-1, 2, 5)
-
-
-@pytest.mark.parametrize("kind", [Looped, Spots])
-def test_a_fast_copy_answers_as_the_model_and_leaves_it_alone(kind: type[nn.Module]) -> None:
-    torch.manual_seed(2)
-    model = kind().train()
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    x, present = torch.rand(3, 6, 16, 16), torch.ones(3, 2, dtype=torch.bool)
-    fast = fast_copy(model, x, present)
-    assert isinstance(fast, FastNet)
-    assert model.training
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    assert all(parameter.requires_grad for parameter in model.parameters())
-    model.eval()
-    torch.testing.assert_close(fast(x, present), model(x, present), atol=0.05, rtol=0.05)
-
-
-def test_an_unfaithful_copy_is_not_used() -> None:
-    class Amplified(Looped):
-        def forward(self, x: Tensor, present: Tensor) -> Tensor:
-            odds = super().forward(x, present)
-            return torch.sin(odds.double() * 1e7).float() + 0 * odds
-
-    model = Amplified().eval()
-    assert fast_copy(model, torch.rand(3, 6, 16, 16), torch.ones(3, 2, dtype=torch.bool)) is model

@@ -17,6 +17,7 @@ from workbench.audit.config import AuditConfig
 from workbench.audit.layout import PART_SCHEMAS, part_path, write_table
 from workbench.audit.plan import Unit
 from workbench.audit.units import Bench, failed_rows, make_part
+from workbench.models.fast import keeping_copies
 from workbench.schema.errors import WorkbenchError
 
 TRIES: Final = 2
@@ -29,9 +30,10 @@ def run_units(bench: Bench, units: Iterable[Unit], folder: Path) -> Iterator[Uni
     Raises:
         WorkbenchError: the disk refuses.
     """
-    for unit in units:
-        make_part(bench, unit, folder)
-        yield unit
+    with keeping_copies(bench.model):
+        for unit in units:
+            make_part(bench, unit, folder)
+            yield unit
 
 
 def run_units_in_processes(
@@ -165,9 +167,10 @@ def _serve(connection: Connection, config: AuditConfig, folder: Path, cutoff: fl
     try:
         bench = replace(open_bench(config)[0], cutoff=cutoff)
         connection.send(None)
-        while True:
-            make_part(bench, connection.recv(), folder)
-            connection.send(None)
+        with keeping_copies(bench.model):
+            while True:
+                make_part(bench, connection.recv(), folder)
+                connection.send(None)
     except (EOFError, KeyboardInterrupt, BrokenPipeError):
         return
     except WorkbenchError as error:

@@ -14,10 +14,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workbench.explanation.fast_copy import Precision, fast_copy
 from workbench.explanation.feature_maps import last_feature_map, map_and_slope
 from workbench.explanation.targets import unsaturated
+from workbench.models.fast import fast_copy
 from workbench.models.modes import measuring
+from workbench.models.precision import Precision
 
 
 def grad_cam(
@@ -81,7 +82,7 @@ def _class_activation(
     with measuring(model):
         clean, seen = x.detach().clone(), present.clone()
         # One forward pass: a copy costs more than it saves unless bf16 is asked for.
-        net = model if precision == "fp32" else fast_copy(model, clean, seen, precision, fold=False)
+        net = model if precision == "fp32" else fast_copy(model, clean, precision)
         layer = layer or last_feature_map(net, clean, seen, finer=finer)
         features, slope = map_and_slope(net, layer, clean, seen, unsaturated(target))
     weight = slope.clamp(min=0) if finer else slope.mean(dim=(2, 3), keepdim=True)

@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from workbench.data.lit_disc import lit_disc
-from workbench.explanation.fast_copy import Precision, fast_copy
 from workbench.explanation.slopes import IMAGES_AT_ONCE, on_present_eyes, value_and_slope
+from workbench.models.fast import fast_copy
 from workbench.models.modes import measuring
+from workbench.models.precision import Precision
 from workbench.schema.errors import WorkbenchError
 
 TOLERANCE: Final = 0.05
@@ -71,7 +72,7 @@ def integrated_gradients(
     with measuring(model):
         seen, clean = present.clone(), x.detach().clone()
         way = clean - blurred_baseline(clean, seen)
-        net = fast_copy(model, clean, seen, precision)
+        net = fast_copy(model, clean, precision)
         total = torch.zeros_like(clean)
         if steps is not None:
             for place in _midpoints(steps):

@@ -10,11 +10,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workbench.explanation.fast_copy import Precision, fast_copy
 from workbench.explanation.integrated_gradients import blurred_baseline
 from workbench.explanation.slopes import IMAGES_AT_ONCE, on_present_eyes
+from workbench.models.fast import fast_copy
 from workbench.models.modes import measuring
 from workbench.models.paired import PairedEyeNet
+from workbench.models.precision import Precision
 from workbench.schema.errors import WorkbenchError
 
 
@@ -60,7 +61,7 @@ def occlusion(
         clean, seen = x.detach().clone(), present.clone()
         maps, covered = torch.zeros_like(clean), clean.new_zeros(x.shape[-2:])
         blurred = blurred_baseline(clean, seen)
-        net = fast_copy(model, clean, seen, precision)
+        net = fast_copy(model, clean, precision)
         for area in areas:
             covered[area] += 1
         for exam in range(len(x)):
@@ -114,7 +115,7 @@ def rise(
     with measuring(model), torch.no_grad():
         clean, seen = x.detach().clone(), present.clone()
         detail = clean - (blurred := blurred_baseline(clean, seen))
-        net = fast_copy(model, clean, seen, precision)
+        net = fast_copy(model, clean, precision)
         answered = clean.new_zeros(len(x))
         product, first, second = (clean.new_zeros((rows, 2, *x.shape[-2:])) for rows in (len(x), 1, 1))
         for shown in _masks(masks, grid, keep, seed, clean):

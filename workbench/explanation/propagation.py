@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workbench.explanation.fast_copy import fast_copy
 from workbench.explanation.integrated_gradients import blurred_baseline
 from workbench.explanation.rules import (
     BENT,
@@ -36,6 +35,7 @@ from workbench.explanation.rules import (
 )
 from workbench.explanation.slopes import IMAGES_AT_ONCE, on_present_eyes
 from workbench.explanation.targets import unsaturated
+from workbench.models.fast import fast_copy
 from workbench.models.modes import measuring
 from workbench.schema.errors import WorkbenchError
 
@@ -204,7 +204,7 @@ def lrp(
     maps = []
     with measuring(model):
         clean, seen = x.detach().clone(), present.clone()
-        net = fast_copy(model, clean, seen)
+        net = fast_copy(model, clean, "fp32")
         for few, eyes in zip(torch.split(clean, images_at_once), torch.split(seen, images_at_once), strict=True):
             maps.append(_Relevance(net, gamma).of(few, eyes, unsaturated(target)))
     maps = [_mirrored_back(model, part) for part in maps]

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from workbench.explanation.fast_copy import Precision, fast_copy
 from workbench.explanation.integrated_gradients import blurred_baseline
 from workbench.explanation.slopes import IMAGES_AT_ONCE, on_present_eyes, value_and_slope
+from workbench.models.fast import fast_copy
 from workbench.models.modes import measuring
+from workbench.models.precision import Precision
 from workbench.schema.errors import WorkbenchError
 
 BLURS = (0.02, 0.04, 0.06, 0.09, 0.13)
@@ -50,7 +51,7 @@ def smooth_grad(
     generator = torch.Generator().manual_seed(seed)
     with measuring(model):
         clean, seen = x.detach().clone(), present.clone()
-        net = fast_copy(model, clean, seen, precision)
+        net = fast_copy(model, clean, precision)
         total = torch.zeros_like(clean)
         for _ in range(samples):
             noise = torch.randn(clean.shape[1:], generator=generator).to(clean) * deviation
@@ -91,7 +92,7 @@ def expected_gradients(
     generator = torch.Generator().manual_seed(seed)
     with measuring(model):
         clean, seen = x.detach().clone(), present.clone()
-        net = fast_copy(model, clean, seen, precision)
+        net = fast_copy(model, clean, precision)
         ways = [clean - blurred_baseline(clean, seen, sigma) for sigma in BLURS[:samples]]
         places = (torch.arange(samples) + torch.rand(samples, generator=generator)) / samples
         total = torch.zeros_like(clean)

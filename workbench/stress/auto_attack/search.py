@@ -18,9 +18,6 @@ Exams = Float[Tensor, "exam 6 height width"]
 Loss = Callable[[Target, Exams], Float[Tensor, " exam"]]
 """Higher is nearer to the goal; differentiable in the exams."""
 
-PROBED = 4
-"""Exams on which a fast copy is compared with the model."""
-
 
 def soft_margin(target: Target, x: Exams) -> Float[Tensor, " exam"]:
     """Return the goal's smooth margin: what the cross-entropy rises with, but it never saturates."""
@@ -55,8 +52,7 @@ class Search:
         self.may_move = may & (target.size > 0).any(dim=1)
         self.rough = target
         if fast and target.deployed is None and self.active().numel():
-            probe = target.clean[:PROBED], target.present[:PROBED]
-            self.rough = replace(target, model=fast_copy(target.model, *probe))
+            self.rough = replace(target, model=fast_copy(target.model, target.clean))
 
     @property
     def is_rough(self) -> bool:
