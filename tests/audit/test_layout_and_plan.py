@@ -6,7 +6,7 @@ import pytest
 
 from workbench.audit import layout
 from workbench.audit.layout import MeasurementSpec, read_manifest
-from workbench.audit.plan import all_units, pending_units, sample, units_of
+from workbench.audit.plan import all_units, missing_parts, pending_units, sample, units_of
 from workbench.schema.errors import WorkbenchError
 
 EXAMS = [f"exam {number}" for number in range(100)]
@@ -33,6 +33,14 @@ def test_units_cover_each_exam_of_the_sample_once(finished_run: Path, exams: int
     assert covered == sample(EXAMS, exams, manifest.seed)
     assert all(len(unit.exam_ids) == manifest.chunk for unit in units[:-1])
     assert [unit.chunk for unit in units] == list(range(len(units)))
+
+
+def test_a_measurement_may_have_smaller_units_and_without_them_the_plan_is_as_it_was(finished_run: Path) -> None:
+    manifest, few = read_manifest(finished_run), MeasurementSpec(id="x", kind="map_trust", exams=7, chunk=2)
+    assert [len(unit.exam_ids) for unit in units_of(manifest, EXAMS, few)] == [2, 2, 2, 1]
+    assert len(missing_parts(finished_run, manifest.model_copy(update={"measurements": (few,)}), len(EXAMS))) == 4
+    assert MeasurementSpec.model_validate(few.for_the_plan()) == few
+    assert "chunk" not in MeasurementSpec(id="x", kind="map_trust").for_the_plan()
 
 
 def test_what_is_pending_is_the_plan_minus_the_parts(run_copy: Path) -> None:

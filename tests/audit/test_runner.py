@@ -12,6 +12,7 @@ from tests.audit.conftest import Small
 from tests.small_audit import serve_and_die, serve_nothing, small_config, stored_bytes, write_cohort, write_model
 from workbench.audit import layout, units, workers
 from workbench.audit.lock import LOCK_FILE, run_lock
+from workbench.audit.plan import units_of
 from workbench.audit.results import open_run
 from workbench.audit.runner import run_audit
 from workbench.models.checkpoint import load_model
@@ -296,6 +297,16 @@ def test_a_part_that_was_deleted_is_made_again_alike(small: Small, tmp_path: Pat
 def test_two_workers_give_the_bytes_of_one(small: Small, tmp_path: Path) -> None:
     run_audit(small.config("workers=2"), tmp_path / "run")
     assert stored_bytes(tmp_path / "run") == stored_bytes(small.run)
+
+
+@pytest.mark.slow
+def test_two_workers_share_the_checks_of_one_method(small: Small, tmp_path: Path) -> None:
+    checked = ("stresses=[]", "explanations={methods: [grad_cam], exams: 4, trust_exams: 4, influence_exams: 0}")
+    one = run_audit(small.config(*checked), tmp_path / "one")
+    measurement = one.manifest.measurement("trust.grad_cam")
+    assert [len(unit.exam_ids) for unit in units_of(one.manifest, one.exam_ids, measurement)] == [2, 2]
+    run_audit(small.config(*checked, "workers=2"), tmp_path / "two")
+    assert stored_bytes(tmp_path / "two") == stored_bytes(tmp_path / "one")
 
 
 @pytest.mark.slow

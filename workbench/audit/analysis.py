@@ -97,7 +97,7 @@ def _answered(run: Run, eyes: pd.DataFrame, measurement: MeasurementSpec, intake
         if measurement.stress is not None:
             checks.append(part[list(CHECKED)])
         drawn = draws_of_rows(part, run.manifest.draws, len(run.manifest.model.classes))
-        first = unit.chunk * run.manifest.chunk
+        first = unit.chunk * run.manifest.chunk_of(measurement)
         policy, threshold = run.manifest.policy, run.manifest.referable_threshold
         there = present[first : first + len(unit.exam_ids)]
         pieces.append(settle(run.manifest, decisions.eye_answers(drawn, there, policy, threshold)))

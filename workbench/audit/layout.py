@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, UInt8
 from PIL import Image
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from workbench.schema.config import Config
 from workbench.schema.errors import WorkbenchError
@@ -386,6 +386,12 @@ class MeasurementSpec(Config):
     method: str | None = None
     exams: int | None = None
     """How many exams, drawn by hash (see `plan.sample`); None: all."""
+    chunk: int | None = Field(default=None, ge=1)
+    """Exams per unit, where a unit of the run's own size would keep one worker for minutes; None: the run's."""
+
+    def for_the_plan(self) -> dict[str, Any]:
+        """Return it as ``run.json`` and the plan's hash have it; ``chunk`` came later: without one it is not there."""
+        return self.model_dump(mode="json", exclude={"chunk"} if self.chunk is None else None)
 
 
 class Environment(Config):
@@ -461,6 +467,10 @@ class RunManifest(Config):
     def outputs(self) -> PredictionsCard | None:
         """What is known of the outputs that the run was made from; None where the model itself was run."""
         return self.model if isinstance(self.model, PredictionsCard) else None
+
+    def chunk_of(self, measurement: MeasurementSpec) -> int:
+        """Return how many exams a unit of the measurement holds."""
+        return measurement.chunk or self.chunk
 
     def measurement(self, measurement_id: str) -> MeasurementSpec:
         """Return the measurement of that name.

@@ -34,10 +34,9 @@ def sample(exam_ids: Sequence[str], count: int | None, seed: int) -> list[str]:
 def units_of(manifest: RunManifest, exam_ids: Sequence[str], measurement: MeasurementSpec) -> list[Unit]:
     """Return the units of one measurement, in the order of the exams."""
     chosen = sample(exam_ids, measurement.exams, manifest.seed)
-    starts = range(0, len(chosen), manifest.chunk)
-    return [
-        Unit(measurement, index, tuple(chosen[start : start + manifest.chunk])) for index, start in enumerate(starts)
-    ]
+    chunk = manifest.chunk_of(measurement)
+    starts = range(0, len(chosen), chunk)
+    return [Unit(measurement, index, tuple(chosen[start : start + chunk])) for index, start in enumerate(starts)]
 
 
 def all_units(manifest: RunManifest, exam_ids: Sequence[str]) -> list[Unit]:
@@ -58,6 +57,8 @@ def missing_parts(folder: Path, manifest: RunManifest, exams: int) -> list[Path]
         count = exams if measurement.exams is None else min(exams, measurement.exams)
         first = part_path(folder, measurement.id, 0)
         there = {path.name for path in first.parent.iterdir()} if first.parent.is_dir() else set()
-        planned = (part_path(folder, measurement.id, chunk) for chunk in range(-(-count // manifest.chunk)))
+        planned = (
+            part_path(folder, measurement.id, chunk) for chunk in range(-(-count // manifest.chunk_of(measurement)))
+        )
         missing.extend(path for path in planned if path.name not in there)
     return missing

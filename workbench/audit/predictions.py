@@ -269,7 +269,7 @@ def describe(config: PredictionsConfig, answers: Answers) -> RunManifest:
         "seed": config.seed,
         "draws": answers.draws.shape[1],
         "chunk": CHUNK,
-        "measurements": [MeasurementSpec(id=layout.CLEAN, kind="draws").model_dump(mode="json")],
+        "measurements": [MeasurementSpec(id=layout.CLEAN, kind="draws").for_the_plan()],
         "environment": _environment().model_dump(mode="json"),
     }
     plan_hash = canonical_hash(values)

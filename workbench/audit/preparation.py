@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,9 @@ from workbench.stress.registry import ATTACKS, check_stress
 from workbench.uncertainty.decisions import referable_threshold
 from workbench.uncertainty.laterality_check import read_laterality
 from workbench.uncertainty.reference import AGAIN, UnlikenessMeter, read_reference
+
+TRUST_CHUNK: Final = 2
+"""Exams per unit of a method's checks: some 60 maps an exam, so a whole sample would keep one worker for minutes."""
 
 
 def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
@@ -121,8 +124,9 @@ def _trust_measurements(config: AuditConfig) -> list[MeasurementSpec]:
         planned.append(MeasurementSpec(id=layout.INFLUENCE, kind="influence", exams=plan.influence_exams))
     if plan.trust_exams:
         exams = plan.trust_exams if plan.exams is None else min(plan.trust_exams, plan.exams)
+        chunk = TRUST_CHUNK if config.batch_size > TRUST_CHUNK else None
         planned += [
-            MeasurementSpec(id=trust_id(method), kind="map_trust", method=method, exams=exams)
+            MeasurementSpec(id=trust_id(method), kind="map_trust", method=method, exams=exams, chunk=chunk)
             for method in plan.methods
         ]
     return planned
@@ -198,7 +202,7 @@ def describe(
         "seed": config.seed,
         "draws": bench.draws,
         "chunk": config.batch_size,
-        "measurements": [measurement.model_dump(mode="json") for measurement in _measurements(config, bench)],
+        "measurements": [measurement.for_the_plan() for measurement in _measurements(config, bench)],
         "environment": _environment(config, bench),
     }
     if bench.members:  # came later: a plan without members keeps its hash
@@ -279,6 +283,9 @@ def differences(found: RunManifest, planned: RunManifest, folder: Path, eyes: pd
     told |= {"model_hash", "manifest_hash", "seed", "draws", "chunk"}
     before_values, after_values = (run.model_dump(mode="json", exclude=told) for run in (found, planned))
     lines += [f"{key} was {old}, is {new}" for key, old, new in _changed(before_values, after_values)]
+    plans = [[measurement.for_the_plan() for measurement in run.measurements] for run in (found, planned)]
+    if not lines and plans[0] != plans[1]:
+        lines.append("the measurements, or how they are parted into units")
     return lines or ["the model's card"]
 
 

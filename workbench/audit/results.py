@@ -203,13 +203,13 @@ class Run:
         if place is None:
             return None
         if measurement.exams is None or measurement.exams >= len(self._exam_column) // len(EYES):
-            return place // self.manifest.chunk
+            return place // self.manifest.chunk_of(measurement)
 
         def first_place(chunk: int) -> int:
             path = part_path(self.folder, measurement_id, chunk)
             return self._place_of(str(pq.read_table(path, columns=["exam_id"], partitioning=None)[0][0])) or 0
 
-        chunks = range(-(-measurement.exams // self.manifest.chunk))
+        chunks = range(-(-measurement.exams // self.manifest.chunk_of(measurement)))
         return max(0, bisect_right(chunks, place, key=first_place) - 1)
 
     @cached_property
