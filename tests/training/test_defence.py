@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from workbench.cli.defence import defence_of
-from workbench.models.checkpoint import WEIGHTS
+from workbench.models.checkpoint import WEIGHTS, read_card
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import sha256_file
 from workbench.training import reporting
 from workbench.training.config import TrainConfig
 from workbench.training.defence import UNDEFENDED
-from workbench.training.loop import train
+from workbench.training.loop import _prepare, signature_of, train
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
 CORRUPTED = ("augment.corruptions.names=[noise, defocus]", "train.epochs=1")
+PGD = ("train.adversarial.method=pgd", "train.adversarial.steps=1", "train.epochs=1")
+TRADES = ("train.adversarial={method: trades, steps: 1, eyes: random_one, warm_up_epochs: 0.5}", "train.epochs=1")
 DEFENCES = {
     "corruptions": (CORRUPTED, "50 % of the exams corrupted (noise, defocus; up to severity 3)"),
+    "pgd": (PGD, "PGD on both eyes, ε = 1/255, 1 step"),
+    "trades": (TRADES, "TRADES on one eye at random, ε = 1/255, 1 step, β = 6"),
+    "all": (
+        (*CORRUPTED, *PGD),
+        "PGD on both eyes, ε = 1/255, 1 step; 50 % of the exams corrupted (noise, defocus; up to severity 3)",
+    ),
 }
 
 
@@ -36,6 +46,26 @@ def test_a_share_of_nothing_is_the_ordinary_training_and_a_share_is_another(conf
     plain = trained(configure("train.epochs=1"), tmp_path / "plain")
     assert trained(configure(*CORRUPTED, "augment.corruptions.share=0"), tmp_path / "none") == plain
     assert trained(configure(*CORRUPTED), tmp_path / "some") != plain
+
+
+@pytest.mark.parametrize("method", ["pgd", "trades"])
+def test_an_attack_of_no_size_is_the_ordinary_training_and_one_of_some_size_is_another(configure, tmp_path, method):
+    lively = ("train.epochs=1", "model.head_dropout=0.5", "train.eye_dropout=0.3")
+    attacked = (*lively, f"train.adversarial.method={method}", "train.adversarial.steps=1")
+    plain = trained(configure(*lively), tmp_path / "plain")
+    assert trained(configure(*attacked, "train.adversarial.epsilon=0"), tmp_path / "none") == plain
+    assert trained(configure(*attacked), tmp_path / "some") != plain
+
+
+def test_the_epoch_that_is_kept_is_the_best_under_the_attack(configure, tmp_path):
+    config = configure("train.epochs=3", "train.adversarial={method: pgd, steps: 1, epsilon: 4, warm_up_epochs: 2}")
+    train(config, tmp_path, defence_of(config))
+    history = pd.read_csv(tmp_path / "history.csv")
+    score = history[["auc_referable_attacked", "qwk_attacked"]].mean(axis=1)
+    best = history.loc[score.idxmax()]
+    kept = read_card(tmp_path).provenance.validation
+    assert [kept["auc_referable"], kept["qwk"]] == pytest.approx([best["auc_referable"], best["qwk"]], rel=1e-5)
+    assert (history["validation_loss_attacked"] > history["validation_loss"]).all()
 
 
 @pytest.mark.parametrize("name", DEFENCES)
@@ -65,9 +95,25 @@ def test_it_never_goes_on_without_what_was_asked_for(configure, tmp_path, name):
 
 
 def test_a_training_begun_before_there_were_defences_goes_on(configure, tmp_path):
-    from workbench.training.loop import _prepare, signature_of
-
-    told = signature_of(_prepare(configure(), tmp_path))
-    assert not [name for name in told if "corruptions" in name]
-    told = signature_of(_prepare(configure(*CORRUPTED), tmp_path))
+    told = signature_of(_prepare(configure(), tmp_path, UNDEFENDED))
+    assert not [name for name in told if "corruptions" in name or "adversarial" in name]
+    told = signature_of(_prepare(configure(*CORRUPTED, *PGD), tmp_path, UNDEFENDED))
     assert told["augment.corruptions.names"] == ["noise", "defocus"]
+    assert told["train.adversarial.steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.adversarial.method=pdg", "train.adversarial.method = 'pdg'"),
+        ("train.adversarial.epsilon=-1", "train.adversarial.epsilon = -1"),
+        ("train.adversarial.steps=0", "train.adversarial.steps = 0"),
+        ("train.adversarial.step_share=0", "train.adversarial.step_share = 0"),
+        ("train.adversarial.eyes=left", "train.adversarial.eyes = 'left'"),
+        ("train.adversarial.epsilons=1", "did you mean 'train.adversarial.epsilon'"),
+    ],
+)
+def test_a_mistake_is_one_line(configure, override, said):
+    with pytest.raises(WorkbenchError, match=re.escape(said)) as caught:
+        configure(override)
+    assert "\n" not in str(caught.value)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from workbench.stress.auto_attack.inner import ascent
 from workbench.stress.corruptions.augmentation import random_corruption
 from workbench.training.config import TrainConfig
 from workbench.training.defence import Defence
@@ -15,4 +18,6 @@ def defence_of(config: TrainConfig) -> Defence:
     """
     asked = config.augment.corruptions
     spoil = random_corruption(asked.names, severest=asked.severest, share=asked.share) if asked.names else None
-    return Defence(spoil=spoil)
+    adversarial = config.train.adversarial
+    ascend = partial(ascent, steps=adversarial.steps, step_share=adversarial.step_share)
+    return Defence(spoil=spoil, ascend=ascend if adversarial.method != "none" else None)

@@ -65,6 +65,20 @@ class LossSection(Config):
     ordinal_weight: float = Field(0.0, ge=0, description="of the ranked probability score, which knows the order")
 
 
+class AdversarialSection(Config):
+    """Training exams under attack, anew at every step."""
+
+    method: Literal["none", "pgd", "trades"] = Field(
+        "none", description="pgd: learn from attacked exams alone; trades: from clean ones, and to answer both alike"
+    )
+    epsilon: float = Field(1.0, ge=0, le=255, description="linf, in 1/255 of the pixel range, per eye")
+    steps: int = Field(3, ge=1, description="of the attack, each one forward and backward pass more")
+    step_share: float = Field(0.5, gt=0, le=2, description="length of a step, share of epsilon")
+    eyes: Literal["both", "OD", "OS", "random_one"] = Field("both", description="attacked; a missing eye never is")
+    beta: float = Field(6.0, ge=0, description="trades: weight of the divergence between clean and attacked answers")
+    warm_up_epochs: float = Field(0.0, ge=0, description="over which epsilon rises from 0")
+
+
 class TrainSection(Config):
     """How it is minimised."""
 
@@ -91,6 +105,7 @@ class TrainSection(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1, description="null: one per core")
     init_from: Path | None = Field(None, description="folder of a model whose weights are the start, where they fit")
+    adversarial: AdversarialSection = AdversarialSection()
 
 
 class TrainConfig(Config):

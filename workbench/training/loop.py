@@ -26,10 +26,11 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.model_card import ModelCard, Provenance
 from workbench.schema.progress import console
 from workbench.schema.seeds import seed_for
+from workbench.training.adversarial import Adversary, Task
 from workbench.training.augment import augment, drop_eyes
 from workbench.training.cohort import Cohort, eye_grades, open_cohort
 from workbench.training.config import TrainConfig
-from workbench.training.defence import UNDEFENDED, Defence, defence_words, refuse_lacking
+from workbench.training.defence import UNDEFENDED, Defence, Spoil, defence_words, refuse_lacking
 from workbench.training.fine_tuning import start_from
 from workbench.training.history import write_history, write_learning_curve
 from workbench.training.losses import class_weights, grading_loss
@@ -57,7 +58,8 @@ class Job:
     precision: Literal["fp32", "bf16"]
     weights: Float[Tensor, " grade"]
     steps: int
-    defence: Defence = UNDEFENDED
+    spoil: Spoil | None
+    adversary: Adversary | None
 
     @property
     def total_steps(self) -> int:
@@ -69,7 +71,8 @@ def train(config: TrainConfig, out: Path | None = None, defence: Defence = UNDEF
     """Train the model of ``config`` into the folder ``out`` (None: ``config.out``) and return its card.
 
     A second call with the same configuration continues where the first one was stopped or killed, and ends with the
-    same weights as if it never had been. The weights kept are those of the best epoch (`validation.score_of`).
+    same weights as if it never had been. The weights kept are those of the best epoch (`validation.score_of`); with
+    adversarial training, of the best under the same attack (Rice et al. 2020), or they would be the least defended.
     ``defence`` holds what the configuration asks for of the room of the stresses (`workbench.cli.defence`).
 
     Raises:
@@ -79,7 +82,7 @@ def train(config: TrainConfig, out: Path | None = None, defence: Defence = UNDEF
     folder = out or config.out
     refuse_lacking(config, defence)
     with only_one(folder), _threads(config.train.threads), torch.random.fork_rng():
-        job = replace(_prepare(config, folder), defence=defence)
+        job = _prepare(config, folder, defence)
         signature = signature_of(job)
         if is_finished(signature, folder):
             console.print(f"{folder} is trained already; nothing to do", highlight=False)
@@ -114,14 +117,11 @@ def _learn(job: Job, state: TrainingState, signature: dict[str, Any], reporter: 
     for indices in batches(order, settings.batch_size)[progress.step :]:
         done = progress.epoch * job.steps + progress.step
         seed = seed_for(settings.seed, progress.epoch, progress.step)
-        torch.manual_seed(seed)  # for the dropouts; all else has a generator of its own
         batch = _view(job, job.cohort.train.batch(indices.tolist()), seed)
         rate = learning_rate(done, job.total_steps, settings.warmup, settings.learning_rate)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
-        with autocast(job.precision, job.device):
-            logits = state.model(batch.x, batch.present)
-        loss = grading_loss(logits, batch.grade.masked_fill(~batch.present, -1), job.weights, job.config.loss)
+        loss = _loss(job, state.model, batch, seed, done / job.steps)
         state.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if settings.gradient_clip is not None:
@@ -139,6 +139,26 @@ def _learn(job: Job, state: TrainingState, signature: dict[str, Any], reporter: 
             saved = time.monotonic()
 
 
+def _loss(job: Job, model: PairedEyeNet, batch: ExamBatch, seed: int, epochs_done: float) -> Float[Tensor, ""]:
+    """Return what the step minimises; ``seed`` is for the dropouts, all else has a generator of its own."""
+    task = _task(job, model, batch.x, batch.present, batch.grade.masked_fill(~batch.present, -1))
+    if job.adversary is not None:
+        return job.adversary.loss(model, task, seed, epochs_done)
+    torch.manual_seed(seed)
+    return task.loss(task.answer(task.x))
+
+
+def _task(job: Job, model: PairedEyeNet, x: Tensor, present: Tensor, grade: Tensor) -> Task:
+    def answer(x: Tensor) -> Tensor:
+        with autocast(job.precision, job.device):
+            return model(x, present)
+
+    def loss(logits: Tensor) -> Tensor:
+        return grading_loss(logits, grade, job.weights, job.config.loss)
+
+    return Task(x, present, grade >= 0, answer, loss)
+
+
 def _judge(job: Job, state: TrainingState, reporter: Reporter) -> None:
     """Measure the average's answers on the validation split, keep it if it is the best, decide whether to go on."""
     progress, settings = state.progress, job.config.train
@@ -146,6 +166,10 @@ def _judge(job: Job, state: TrainingState, reporter: Reporter) -> None:
     answers = _answer(job, state.average)
     figures = measure(answers)
     score = score_of(figures)
+    if job.adversary is not None:
+        attacked = measure(_answer(job, state.average, job.adversary))
+        score = score_of(attacked)
+        figures |= {f"{name}_attacked": value for name, value in attacked.items()}
     # NaN never ranks: where nothing can be assessed, the last epoch stands.
     best = score > progress.best_score or math.isnan(score)
     speed = job.steps * min(settings.batch_size, len(job.cohort.train)) / progress.epoch_seconds
@@ -241,7 +265,7 @@ def _card(job: Job, state: TrainingState, answers: Answers) -> ModelCard:
     )
 
 
-def _prepare(config: TrainConfig, folder: Path) -> Job:
+def _prepare(config: TrainConfig, folder: Path, defence: Defence) -> Job:
     cuda = config.train.device == "cuda" or (config.train.device == "auto" and torch.cuda.is_available())
     if cuda and not torch.cuda.is_available():
         raise WorkbenchError("train.device is cuda, but torch sees no such device", "use train.device=auto or cpu")
@@ -249,6 +273,7 @@ def _prepare(config: TrainConfig, folder: Path) -> Job:
     cohort = open_cohort(config)
     grades = torch.from_numpy(eye_grades(cohort.train))
     _refuse_grades(int(grades.max()), config)
+    adversarial, ascend = config.train.adversarial, defence.ascend
     return Job(
         config=config,
         folder=folder,
@@ -257,6 +282,8 @@ def _prepare(config: TrainConfig, folder: Path) -> Job:
         precision=resolve_precision(config.train.precision, device),
         weights=class_weights(grades, config.model.grades, config.loss.class_weight_power).to(device),
         steps=len(batches(np.arange(len(cohort.train)), config.train.batch_size)),
+        spoil=defence.spoil,
+        adversary=None if ascend is None else Adversary(adversarial, ascend),
     )
 
 
@@ -320,6 +347,8 @@ def signature_of(job: Job) -> dict[str, Any]:
     }
     if not job.config.augment.corruptions.names:  # came later too
         del told["augment"]["corruptions"]
+    if job.config.train.adversarial.method == "none":
+        del told["train"]["adversarial"]
     return {**_flat(told), "workbench": workbench.__version__, "torch": torch.__version__}
 
 
@@ -334,23 +363,32 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _view(job: Job, batch: ExamBatch, seed: int) -> ExamBatch:
     """Return the batch on the device, augmented; its random numbers depend on the step alone."""
     generator = torch.Generator().manual_seed(seed)
-    if job.defence.spoil is not None:  # by random numbers of its own, so that all else stays as without it
+    if job.spoil is not None:  # by random numbers of its own, so that all else stays as without it
         chance = torch.Generator().manual_seed(seed_for(seed, "corruptions"))
-        batch = replace(batch, x=job.defence.spoil(batch.x, chance))
+        batch = replace(batch, x=job.spoil(batch.x, chance))
     x, present, grade = (tensor.to(job.device) for tensor in (batch.x, batch.present, batch.grade))
     moved = replace(batch, x=x, present=present, grade=grade)
     seen = drop_eyes(augment(moved, job.config.augment, generator), job.config.train.eye_dropout, generator)
     return replace(seen, x=seen.x.contiguous(memory_format=torch.channels_last))
 
 
-def _answer(job: Job, model: PairedEyeNet) -> Answers:
+def _answer(job: Job, model: PairedEyeNet, adversary: Adversary | None = None) -> Answers:
+    """Return the model's answers on the validation split, under the whole epsilon of an adversary if one is given."""
+
     def loss(logits: Tensor, grade: Tensor) -> Tensor:
         return grading_loss(logits, grade, job.weights, job.config.loss)
+
+    def view(x: Tensor, present: Tensor, grade: Tensor, start: int) -> Tensor:
+        if adversary is None:
+            return x
+        seed = seed_for(job.config.train.seed, "validation", start)
+        return adversary.attack(model, _task(job, model, x, present, grade), seed, adversary.settings.epsilon)
 
     return answer(
         model,
         job.cohort.validation,
         loss,
+        view,
         batch_size=job.config.train.batch_size,
         device=job.device,
         precision=job.precision,

@@ -47,18 +47,24 @@ def answer(
     model: nn.Module,
     exams: Exams,
     loss: Callable[[Tensor, Tensor], Tensor],
+    view: Callable[[Tensor, Tensor, Tensor, int], Tensor] = lambda x, *_: x,
     *,
     batch_size: int,
     device: torch.device,
     precision: Literal["fp32", "bf16"],
 ) -> Answers:
-    """Return the model's answers on all ``exams``; ``loss(logits, grade)`` is averaged over the batches' exams."""
+    """Return the model's answers on all ``exams``, as ``view(x, present, grade, first index)`` leaves their pixels.
+
+    ``loss(logits, grade)`` is averaged over the batches' exams.
+    """
     probabilities, presents, grades, losses = [], [], [], []
-    with evaluation(model), torch.inference_mode(), autocast(precision, device):
-        for start in range(0, len(exams), batch_size):
-            batch = exams.batch(range(start, min(start + batch_size, len(exams))))
-            logits = model(_to(batch.x, device), batch.present.to(device)).float()
-            losses.append(float(loss(logits, batch.grade.to(device))) * len(batch.x))
+    for start in range(0, len(exams), batch_size):
+        batch = exams.batch(range(start, min(start + batch_size, len(exams))))
+        present, grade = batch.present.to(device), batch.grade.to(device)
+        x = view(_to(batch.x, device), present, grade, start)
+        with evaluation(model), torch.inference_mode(), autocast(precision, device):
+            logits = model(x, present).float()
+            losses.append(float(loss(logits, grade)) * len(batch.x))
             probabilities.append(logits.double().softmax(-1).cpu().numpy())
             presents.append(batch.present.numpy())
             grades.append(batch.grade.numpy())
