@@ -19,6 +19,7 @@ from workbench.audit.figures.rows import figures, localisation_rows
 from workbench.audit.intake import RunIntake, intake_of
 from workbench.audit.layout import AnalysisSummary, MeasurementSpec
 from workbench.audit.map_gate import map_rows, methods_withheld, with_withheld_rates
+from workbench.audit.patterns import refuse_other_pattern
 from workbench.audit.plan import Unit, units_of
 from workbench.audit.predictions_lacks import settle
 from workbench.audit.results import CHECKED, Run, checks_of_part, draws_of_rows, open_run
@@ -26,6 +27,7 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import write_json
 from workbench.schema.grades import UNGRADED
 from workbench.schema.progress import track
+from workbench.schema.threat import UNIVERSAL
 from workbench.uncertainty import decisions
 from workbench.uncertainty.flags import UNLIKE
 
@@ -96,6 +98,8 @@ def _answered(run: Run, eyes: pd.DataFrame, measurement: MeasurementSpec, intake
     for unit, part in _parts(run, measurement):
         if measurement.stress is not None:
             checks.append(part[list(CHECKED)])
+            if measurement.stress.name in UNIVERSAL:
+                refuse_other_pattern(run.folder, measurement.stress, part)
         drawn = draws_of_rows(part, run.manifest.draws, len(run.manifest.model.classes))
         first = unit.chunk * run.manifest.chunk_of(measurement)
         policy, threshold = run.manifest.policy, run.manifest.referable_threshold

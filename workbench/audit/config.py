@@ -92,6 +92,15 @@ class SeveritySearchPlan(Config):
     exams: int | None = Field(default=SAMPLE, ge=1, description="a sample drawn by hash; null: every exam")
 
 
+class FittingPlan(Config):
+    """On which exams a perturbation that is one for all exams is fitted: of no patient who is judged under it."""
+
+    split: str | None = Field(
+        default=None, description="of the manifest; null: validation, else train, else exams that are not judged"
+    )
+    exams: int = Field(default=256, ge=1, description="at most this many, chosen by hash")
+
+
 EPSILONS = (0.5, 1.0, 2.0)
 SEVERITIES = (1.0, 3.0, 5.0)
 DEFAULT_STRESSES = (
@@ -129,6 +138,9 @@ class AuditConfig(Config):
     stresses: tuple[StressLadder, ...] = DEFAULT_STRESSES
     severity_search: SeveritySearchPlan = Field(
         default_factory=SeveritySearchPlan, description="the mildest corruption that flips each call"
+    )
+    fitting: FittingPlan = Field(
+        default_factory=FittingPlan, description="exams to fit the stresses universal and sensor_locked on"
     )
     stressed_photographs: int = Field(
         default=0, ge=0, description="exams whose photographs under each attack's strongest budget are kept, to look at"
@@ -180,6 +192,7 @@ class AuditConfig(Config):
             "views",
             "stochastic_depth",
             "severity_search",
+            "fitting",
             "stressed_photographs",
         ):  # came later: a plan made before keeps its hash
             if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):

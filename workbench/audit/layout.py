@@ -88,8 +88,22 @@ DRAWS_SCHEMA: Final = pa.schema(
         ("success", pa.bool_()),  # the threat's goal is reached; null where it does not apply
         ("already", pa.bool_()),  # it was reached by the exam as it is
         *_UNLIKENESS,
+        ("pattern_sha256", pa.string()),  # of the pattern that was added; null under any other stress
     ]
 )
+PATTERN_SCHEMA: Final = pa.schema(
+    [
+        *_ROW_OF_A_PART,  # exam_id is null: a pattern is of no exam
+        ("height", pa.int64()),
+        ("width", pa.int64()),
+        ("values", pa.binary()),  # 3 × height × width little-endian float32, of the pixel range [0, 1]
+        ("sha256", pa.string()),  # of both eyes' values, OD first
+        ("fitted_on", pa.int64()),  # exams; 0: signs by lot
+        ("fitted_success", pa.float64()),  # share of them on which the goal is reached; null where not known
+        ("fitted_already", pa.float64()),  # the same without the pattern
+    ]
+)
+"""One perturbation for all exams, an eye a row."""
 INTAKE_SCHEMA: Final = pa.schema(
     [
         *_ROW_OF_A_PART,
@@ -175,6 +189,7 @@ PART_SCHEMAS: Final = {
     "masks": MARKS_SCHEMA,
     "lesions": MARKS_SCHEMA,
     "draws": DRAWS_SCHEMA,
+    "pattern": PATTERN_SCHEMA,
     "maps": MAPS_SCHEMA,
     "photographs": PHOTOGRAPHS_SCHEMA,
     "stressed": STRESSED_SCHEMA,
@@ -380,7 +395,17 @@ class MeasurementSpec(Config):
 
     id: str
     kind: Literal[
-        "draws", "maps", "photographs", "stressed", "intake", "influence", "map_trust", "masks", "lesions", "mildest"
+        "draws",
+        "maps",
+        "photographs",
+        "stressed",
+        "intake",
+        "influence",
+        "map_trust",
+        "masks",
+        "lesions",
+        "mildest",
+        "pattern",
     ]
     stress: StressSpec | None = None
     method: str | None = None
@@ -416,6 +441,15 @@ class Member(Config):
     model_hash: str
 
 
+class FittedOn(Config):
+    """The exams on which perturbations for all exams were fitted: of no patient who is judged under them."""
+
+    words: str
+    exams: int
+    exams_hash: str
+    """Of their ids and the very pixels that the model is given."""
+
+
 class RunManifest(Config):
     """The content of ``run.json``: everything that made the run, and what is planned in it."""
 
@@ -448,6 +482,8 @@ class RunManifest(Config):
     """Of the model trained on permuted labels with whose maps each method's were compared; None: not compared."""
     lesion_detector_sha256: str | None = None
     """Of the weights of the experimental lesion detector; None: lesions were not looked for."""
+    fitted_on: FittedOn | None = None
+    """None: nothing was fitted."""
     members: tuple[Member, ...] = ()
     """The other models of an ensemble, or the checkpoints, in the order of their draws."""
     plan_hash: str

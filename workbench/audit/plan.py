@@ -8,6 +8,7 @@ from pathlib import Path
 
 from workbench.audit.layout import MeasurementSpec, RunManifest, part_path
 from workbench.schema.seeds import seed_for
+from workbench.schema.threat import OF_THE_REFERRAL, UNIVERSAL
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,19 @@ class Unit:
     measurement: MeasurementSpec
     chunk: int
     exam_ids: tuple[str, ...]
+
+    @property
+    def aims_at_referral(self) -> bool:
+        """Whether it is an attack on the referral, which can begin once the clean exams are measured."""
+        stress = self.measurement.stress
+        return stress is not None and stress.aim.goal in OF_THE_REFERRAL
+
+    @property
+    def stage(self) -> int:
+        """After how many other stages it can begin: that of the clean exams, and that of its own pattern."""
+        stress, kind = self.measurement.stress, self.measurement.kind
+        adds_a_pattern = stress is not None and stress.name in UNIVERSAL and kind != "pattern"
+        return int(self.aims_at_referral) + int(adds_a_pattern)
 
 
 def sample(exam_ids: Sequence[str], count: int | None, seed: int) -> list[str]:
@@ -32,7 +46,9 @@ def sample(exam_ids: Sequence[str], count: int | None, seed: int) -> list[str]:
 
 
 def units_of(manifest: RunManifest, exam_ids: Sequence[str], measurement: MeasurementSpec) -> list[Unit]:
-    """Return the units of one measurement, in the order of the exams."""
+    """Return the units of one measurement, in the order of the exams; a pattern is one, of no exam."""
+    if measurement.kind == "pattern":
+        return [Unit(measurement, 0, ())]
     chosen = sample(exam_ids, measurement.exams, manifest.seed)
     chunk = manifest.chunk_of(measurement)
     starts = range(0, len(chosen), chunk)
@@ -57,8 +73,7 @@ def missing_parts(folder: Path, manifest: RunManifest, exams: int) -> list[Path]
         count = exams if measurement.exams is None else min(exams, measurement.exams)
         first = part_path(folder, measurement.id, 0)
         there = {path.name for path in first.parent.iterdir()} if first.parent.is_dir() else set()
-        planned = (
-            part_path(folder, measurement.id, chunk) for chunk in range(-(-count // manifest.chunk_of(measurement)))
-        )
+        chunks = 1 if measurement.kind == "pattern" else -(-count // manifest.chunk_of(measurement))
+        planned = (part_path(folder, measurement.id, chunk) for chunk in range(chunks))
         missing.extend(path for path in planned if path.name not in there)
     return missing

@@ -20,7 +20,8 @@ from workbench.audit import layout
 from workbench.audit.config import AuditConfig
 from workbench.audit.drawing import settled_drawing
 from workbench.audit.intake import needs_reference
-from workbench.audit.layout import Environment, MeasurementSpec, RunManifest
+from workbench.audit.layout import Environment, FittedOn, MeasurementSpec, RunManifest
+from workbench.audit.patterns import manifest_to_fit_on, pattern_id, places_not_judged
 from workbench.audit.results import maps_id, stressed_id, trust_id
 from workbench.audit.units import Bench
 from workbench.data.exams import Exams, open_exams
@@ -32,6 +33,7 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import canonical_hash, sha256_file
 from workbench.schema.manifest import manifest_hash, read_manifest
 from workbench.schema.model_card import ModelCard
+from workbench.schema.threat import UNIVERSAL
 from workbench.stress.corruptions.catalogue import CORRUPTIONS
 from workbench.stress.registry import ATTACKS, check_stress
 from workbench.uncertainty.decisions import referable_threshold
@@ -75,8 +77,45 @@ def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
         None if config.explanations.unlearned is None else load_model(config.explanations.unlearned)[0],
         None if config.explanations.lesions is None else load_detector(config.explanations.lesions),
         config.policy,
+        fitting=None if (found := _fitting(config, manifest, exams)) is None else found[0],
     )
     return bench, card, manifest
+
+
+def _fitting(config: AuditConfig, manifest: pd.DataFrame, exams: Exams) -> tuple[Exams, str] | None:
+    """Return the exams that perturbations for all exams are fitted on and which they are; None where none is planned.
+
+    Raises:
+        WorkbenchError: there is no exam of a patient who is not judged.
+    """
+    ladders = [ladder for ladder in config.stresses if ladder.name in UNIVERSAL]
+    if not ladders:
+        return None
+    patients, limit = exams.eyes["patient_id"].iloc[::2].tolist(), config.fitting.exams
+    others = manifest_to_fit_on(manifest, patients, config.fitting.split)
+    if others is not None:
+        found = open_exams(others[0], exams.spec, cache=config.data.cache_folder, limit=limit)
+        return _photographed(found), others[1]
+    sizes = [ladder.exams for ladder in ladders]
+    judged = None if None in sizes else max(size for size in sizes if size is not None)
+    places = places_not_judged(patients, exams.exam_ids, judged, config.seed)
+    return _photographed(exams.subset(places[:limit])), "audited exams that are not judged under it"
+
+
+def _photographed(exams: Exams) -> Exams:
+    there = (exams.eyes["status"] == "ok").to_numpy().reshape(-1, 2).any(axis=1)
+    return exams.subset(np.flatnonzero(there).tolist())
+
+
+def _fitted_on(config: AuditConfig, bench: Bench, manifest: pd.DataFrame) -> dict[str, Any] | None:
+    """Return what the run says of the exams to fit on; None where there are none."""
+    found = _fitting(config, manifest, bench.exams)
+    if found is None:
+        return None
+    exams, words = found
+    hashes = [str(digest) for digest in _pixel_hashes(exams)]
+    told = FittedOn(words=words, exams=len(exams), exams_hash=canonical_hash([exams.exam_ids, hashes]))
+    return told.model_dump(mode="json")
 
 
 def measurements_of(config: AuditConfig, *, intake: bool = False) -> tuple[MeasurementSpec, ...]:
@@ -89,6 +128,8 @@ def measurements_of(config: AuditConfig, *, intake: bool = False) -> tuple[Measu
     for ladder in config.stresses:
         for spec in ladder.specs():
             check_stress(spec)
+            if spec.name in UNIVERSAL:
+                planned.append(MeasurementSpec(id=pattern_id(spec.measurement_id), kind="pattern", stress=spec))
             planned.append(MeasurementSpec(id=spec.measurement_id, kind="draws", stress=spec, exams=ladder.exams))
     for name in config.severity_search.corruptions:
         if name not in CORRUPTIONS:
@@ -205,6 +246,9 @@ def describe(
         "measurements": [measurement.for_the_plan() for measurement in _measurements(config, bench)],
         "environment": _environment(config, bench),
     }
+    fitted_on = _fitted_on(config, bench, manifest)
+    if fitted_on is not None:
+        values["fitted_on"] = fitted_on
     if bench.members:  # came later: a plan without members keeps its hash
         values["members"] = [member.model_dump(mode="json") for member in bench.members]
     if bench.unlike is not None:

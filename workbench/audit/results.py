@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from workbench.audit import layout
 from workbench.audit.layout import AnalysisSummary, RunManifest, part_path, read_table
+from workbench.audit.patterns import StoredPattern, read_pattern
 from workbench.audit.plan import missing_parts, units_of
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
@@ -138,6 +139,14 @@ class Run:
         """Return what the model was given, clean and under a stress such as ``pgd@2``, as PNG; None if not kept."""
         row = self._eye_row(stressed_id(stress), exam_id, eye)
         return None if row is None or row["png"] is None else (bytes(row["clean_png"]), bytes(row["png"]))
+
+    def pattern(self, stress: str) -> StoredPattern:
+        """Return the perturbation that a stress such as ``universal@2`` adds to every exam.
+
+        Raises:
+            WorkbenchError: it could not be made.
+        """
+        return read_pattern(self.folder, stress)
 
     def kept_stresses(self) -> tuple[StressSpec, ...]:
         """Return the stresses under which photographs were kept."""

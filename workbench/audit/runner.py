@@ -16,7 +16,6 @@ from workbench.audit.results import Run
 from workbench.audit.units import Bench
 from workbench.audit.workers import run_units, run_units_in_processes
 from workbench.schema.progress import console, progress_bar
-from workbench.schema.threat import OF_THE_REFERRAL
 
 
 def run_audit(config: AuditConfig, out: Path | None = None) -> Run:
@@ -44,11 +43,12 @@ def run_audit(config: AuditConfig, out: Path | None = None) -> Run:
         planned = len(all_units(run, bench.exams.exam_ids))
         if pending and len(pending) < planned:
             console.print(f"continuing {folder}: {planned - len(pending)} of {planned} parts are there")
-        now = [unit for unit in pending if not _needs_cutoff(unit)]
-        _measure(bench, config, run, now, folder)
-        if len(now) < len(pending):  # the cut-off is a function of the clean parts, so a resumption finds the same
-            then = [unit for unit in pending if _needs_cutoff(unit)]
-            _measure(replace(bench, cutoff=cutoff_of_clean(folder)), config, run, then, folder)
+        for stage in sorted({unit.stage for unit in pending}):
+            now = [unit for unit in pending if unit.stage == stage]
+            if bench.cutoff is None and any(unit.aims_at_referral for unit in now):
+                # A function of the clean parts, all of stage 0, so a resumption finds the same.
+                bench = replace(bench, cutoff=cutoff_of_clean(folder))
+            _measure(bench, config, run, now, folder)
         return analyse(folder)
 
 
@@ -57,11 +57,6 @@ def _with_engine_of(folder: Path, config: AuditConfig) -> AuditConfig:
     if config.engine != "auto" or not manifest_path(folder).exists():
         return config
     return config.model_copy(update={"engine": read_manifest(folder).environment.engine})
-
-
-def _needs_cutoff(unit: Unit) -> bool:
-    """Return whether a unit is an attack on the referral, which can begin once the clean exams are measured."""
-    return unit.measurement.stress is not None and unit.measurement.stress.aim.goal in OF_THE_REFERRAL
 
 
 def _sweep(folder: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,6 +20,7 @@ from workbench.audit.deployed import deployed_system
 from workbench.audit.influence import influence_rows
 from workbench.audit.layout import PART_SCHEMAS, MeasurementSpec, Member, label_png, pack_map, part_path, write_table
 from workbench.audit.map_trust import MapExaminer
+from workbench.audit.patterns import StoredPattern, read_pattern, rows_of_pattern
 from workbench.audit.plan import Unit
 from workbench.data.exams import ExamBatch, Exams
 from workbench.data.masks import read_labels
@@ -28,10 +30,12 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 from workbench.schema.seeds import seed_for
 from workbench.schema.specs import MapPolicySpec, PolicySpec, StressSpec
-from workbench.schema.threat import OF_THE_REFERRAL
+from workbench.schema.threat import OF_THE_REFERRAL, UNIVERSAL
 from workbench.stress.apply import StressResult, apply_stress
 from workbench.stress.apply_exam import apply_exam_stress
+from workbench.stress.apply_universal import fit_universal
 from workbench.stress.exam import EXAM_STRESSES, Rearranged
+from workbench.stress.goals import Deployed
 from workbench.stress.severity_search import mildest
 from workbench.uncertainty.laterality_check import Laterality, pairs_of, verdicts
 from workbench.uncertainty.makers import DrawMaker
@@ -63,6 +67,8 @@ class Bench:
         policy: of the run; who is referred is what some attacks aim at.
         cutoff: of the referral score, fixed on the clean exams; None until they are measured.
         unlearned: a model trained on permuted labels, with whose maps each method's are compared.
+        fitting: exams that a perturbation for all exams is fitted on, where the plan holds one.
+        patterns: name of a stress → its perturbation for all exams, once it is fitted.
     """
 
     model: nn.Module
@@ -81,6 +87,8 @@ class Bench:
     detector: Detector | None = None
     policy: PolicySpec = field(default_factory=lambda: PolicySpec.model_validate({}))
     cutoff: float | None = None
+    fitting: Exams | None = None
+    patterns: Callable[[str], StoredPattern] | None = None
 
     def photographed(self, index: int) -> tuple[bool, bool]:
         """Return which eyes of an exam can be measured."""
@@ -94,6 +102,7 @@ def make_part(bench: Bench, unit: Unit, folder: Path) -> None:
     Raises:
         WorkbenchError: the disk refuses.
     """
+    bench = replace(bench, patterns=partial(read_pattern, folder))
     path = part_path(folder, unit.measurement.id, unit.chunk)
     write_table(path, measure(bench, unit), PART_SCHEMAS[unit.measurement.kind])
 
@@ -101,8 +110,11 @@ def make_part(bench: Bench, unit: Unit, folder: Path) -> None:
 def measure(bench: Bench, unit: Unit) -> list[Row]:
     """Return two rows per exam of the unit, OD then OS: done, skipped (no photograph to measure) or failed.
 
-    Where the measurement raises, each exam is tried by itself, so that one bad exam fails alone.
+    Where the measurement raises, each exam is tried by itself, so that one bad exam fails alone. A pattern is of no
+    exam: two rows.
     """
+    if unit.measurement.kind == "pattern":
+        return _pattern(bench, unit)
     index_of = {exam_id: index for index, exam_id in enumerate(bench.exams.exam_ids)}
     indices = [index_of[exam_id] for exam_id in unit.exam_ids]
     shown = [index for index in indices if any(bench.photographed(index))]
@@ -114,6 +126,8 @@ def failed_rows(bench: Bench, unit: Unit, reason: str) -> list[Row]:
     """Return the rows of a unit that could not be run at all, e.g. because its worker was killed twice."""
     index_of = {exam_id: index for index, exam_id in enumerate(bench.exams.exam_ids)}
     failed = {"status": "failed", "reason": reason}
+    if unit.measurement.kind == "pattern":
+        return [{"eye": eye, **failed} for eye in EYES]
     indices = [index_of[exam_id] for exam_id in unit.exam_ids]
     found = {(index, eye): failed for index in indices for eye in range(2)}
     return [_row(bench, index, eye, found) for index in indices for eye in range(2)]
@@ -129,14 +143,45 @@ def _row(bench: Bench, index: int, eye: int, found: dict[tuple[int, int], Row]) 
 def _measure_or_fail(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
     try:
         return MEASURES[measurement.kind](bench, measurement, indices)
-    except WorkbenchError as error:
-        reason = str(error)
     except Exception as error:  # whatever a model or a library raises on one exam must not end the run
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = _reason(error)
     if len(indices) > 1:
         one_by_one = (_measure_or_fail(bench, measurement, [index]) for index in indices)
         return {key: row for part in one_by_one for key, row in part.items()}
     return {(index, eye): {"status": "failed", "reason": reason} for index in indices for eye in range(2)}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, WorkbenchError):
+        return str(error)
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _pattern(bench: Bench, unit: Unit) -> list[Row]:
+    """Fit the perturbation of a stress on the exams that are kept for that."""
+    stress, exams = unit.measurement.stress, bench.fitting
+    if stress is None or exams is None:
+        return failed_rows(bench, unit, "no stress, or no exams to fit on")
+
+    def load(places: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        batch = exams.batch(places)
+        return batch.x, batch.present, batch.grade
+
+    try:
+        fit = fit_universal(
+            bench.attacked,
+            load,
+            len(exams),
+            stress,
+            seed=seed_for(bench.seed, unit.measurement.id),
+            threshold=bench.threshold,
+            deployed=_deployed(bench, stress),
+        )
+    except Exception as error:  # as of an exam: what cannot be fitted fails by itself
+        return failed_rows(bench, unit, _reason(error))
+    stressed = [stress.eyes in ("both", "worst_of_one", eye) for eye in EYES]
+    about = {"fitted_on": fit.exams, "fitted_success": fit.success, "fitted_already": fit.already}
+    return rows_of_pattern(fit.pattern.cpu().numpy().astype(np.float32), stressed, **about)
 
 
 def _draws(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
@@ -145,6 +190,7 @@ def _draws(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -
     shown, result = Rearranged(batch.x, batch.present, ("",) * len(indices)), None
     if measurement.stress is not None:
         shown, result = _stressed(bench, measurement.stress, batch, indices)
+    pattern = _pattern_of(bench, measurement.stress)
     drawn = bench.predictor.draws(shown.x, shown.present, draws=bench.draws, seeds=seeds).cpu().numpy()
     unlike = bench.unlike(shown.x, shown.present) if bench.unlike is not None else {}
     rows: dict[tuple[int, int], Row] = {}
@@ -156,6 +202,7 @@ def _draws(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -
                 row = {"status": "failed", "reason": "the model's answer is not finite"}
             row |= {name: _number(values[:, eye], place) for name, values in unlike.items()}
             row |= _checks(result, place, eye) if result is not None else {}
+            row |= {"pattern_sha256": pattern.sha256} if pattern is not None else {}
             if not shown.present[place, eye] or shown.not_applicable[place]:
                 row = {"status": "skipped", "reason": shown.not_applicable[place] or "taken away by the stress"}
             rows[index, eye] = row
@@ -173,14 +220,7 @@ def _stressed(
             bench.attacked, batch.x, batch.present, spec, own, threshold=bench.threshold, others=others
         )
         return mixed, result
-    about_draws = spec.aim.goal in OF_THE_REFERRAL or bool(spec.options.get("draws"))
-    deployed = (
-        deployed_system(
-            bench.predictor, bench.policy, draws=bench.draws, threshold=bench.threshold, cutoff=bench.cutoff
-        )
-        if about_draws
-        else None
-    )
+    deployed, pattern = _deployed(bench, spec), _pattern_of(bench, spec)
     result = apply_stress(
         bench.attacked,
         batch.x,
@@ -189,9 +229,26 @@ def _stressed(
         spec,
         own,
         threshold=bench.threshold,
-        **({"deployed": deployed} if deployed is not None else {}),
+        deployed=deployed,
+        pattern=None if pattern is None else torch.tensor(pattern.values),
     )
     return Rearranged(result.x, batch.present, ("",) * len(indices)), result
+
+
+def _deployed(bench: Bench, spec: StressSpec) -> Deployed | None:
+    """Return the system with its draws and its referral, where the stress is about them."""
+    if spec.aim.goal not in OF_THE_REFERRAL and not spec.options.get("draws"):
+        return None
+    return deployed_system(
+        bench.predictor, bench.policy, draws=bench.draws, threshold=bench.threshold, cutoff=bench.cutoff
+    )
+
+
+def _pattern_of(bench: Bench, spec: StressSpec | None) -> StoredPattern | None:
+    """Return the perturbation for all exams that a stress adds."""
+    if spec is None or spec.name not in UNIVERSAL or bench.patterns is None:
+        return None
+    return bench.patterns(spec.measurement_id)
 
 
 def _other_patients(bench: Bench, spec: StressSpec, indices: Sequence[int]) -> Tensor:

@@ -16,6 +16,9 @@ Knowledge = Literal["gradients", "scores", "labels"]
 OF_THE_REFERRAL: Final = ("silent", "flood")
 """Goals that are about the referral rule: they need the cut-off, which is fixed on the clean exams of the run."""
 
+UNIVERSAL: Final = ("universal", "sensor_locked", "universal_noise")
+"""Stresses that are one perturbation for all exams: it is made before any exam is measured under it."""
+
 
 class Aim(Config):
     """What an attacker wants and by which means; how far the attack may go is said by the stress."""

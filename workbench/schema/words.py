@@ -10,6 +10,7 @@ from workbench.schema.specs import StressSpec
 ATTACKS: Final = (
     *("fgsm", "pgd", "apgd", "square", "auto_attack", "cleverhans_fgsm", "cleverhans_pgd"),
     *("cleverhans_cw", "cleverhans_spsa", "cleverhans_hop_skip_jump", "cleverhans_sparse_l1"),
+    *("universal", "sensor_locked", "universal_noise"),
 )
 """Strength is epsilon in 1/255 of the pixel range for these, severity 1 to 5 for the rest."""
 
@@ -25,6 +26,9 @@ STRESS_NAMES: Final = {
     "cleverhans_spsa": "SPSA attack (CleverHans)",
     "cleverhans_hop_skip_jump": "HopSkipJump attack (CleverHans)",
     "cleverhans_sparse_l1": "Sparse L1 attack (CleverHans)",
+    "universal": "Universal attack",
+    "sensor_locked": "Sensor-locked attack",
+    "universal_noise": "Signs by lot, the same for all",
     "noise": "Sensor noise",
     "defocus": "Defocus",
     "underexposure": "Under-exposure",

@@ -75,6 +75,7 @@ def apply_stress(
     *,
     threshold: float,
     deployed: Deployed | None = None,
+    pattern: Float[Tensor, "6 height width"] | None = None,
 ) -> StressResult:
     """Stress the exams, put what comes back into the box and the budget, and judge it again from its pixels.
 
@@ -88,6 +89,7 @@ def apply_stress(
         threshold: P(referable) from which an exam is called referable.
         deployed: the stochastic system and its referral rule; it is attacked where the goal is about the referral, or
             where the stress's option ``draws`` asks for it.
+        pattern: of a stress that is one perturbation for all exams, see `apply_universal.fit_universal`.
 
     Raises:
         WorkbenchError: an unknown stress or option, a strength out of range, not one seed per exam, a goal that needs
@@ -101,8 +103,8 @@ def apply_stress(
         clean, present, y = x.detach().float().clone(), present.clone(), y.clone()
         best: _Try | None = None
         for eyes in EYES_OF[spec.eyes]:
-            target = _target(model, clean, present, y, spec, eyes, seeds, threshold, deployed)
-            found = _try(target, spec.model_copy(update={"eyes": eyes}), y, seeds, threshold)
+            target = target_of(model, clean, present, y, spec, eyes, seeds, threshold, deployed)
+            found = _try(replace(target, pattern=pattern), spec.model_copy(update={"eyes": eyes}), y, seeds, threshold)
             best = found if best is None else _stronger(best, found)
         assert best is not None
         return _judged(model, best, spec, present, threshold)
@@ -121,7 +123,7 @@ class _Try:
     why_not: tuple[str, ...]
 
 
-def _target(
+def target_of(
     model: nn.Module,
     clean: Tensor,
     present: Tensor,
@@ -132,6 +134,7 @@ def _target(
     threshold: float,
     deployed: Deployed | None,
 ) -> Target:
+    """Return what a stress is aimed at on one choice of eyes; arguments as of `apply_stress`."""
     threat = spec.threat.model_copy(update={"eyes": eyes})
     draws = spec.options.get("draws", 0)
     aims_at_draws = bool(draws) or threat.goal in OF_THE_REFERRAL

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from workbench.schema.errors import WorkbenchError, did_you_mean
 from workbench.schema.specs import FIRST_AIM, StressSpec
+from workbench.schema.threat import UNIVERSAL
 from workbench.stress.attacks import CLEVERHANS
 from workbench.stress.auto_attack.apgd import apgd
 from workbench.stress.auto_attack.descent import fgsm, pgd
@@ -21,6 +22,7 @@ from workbench.stress.cleverhans.attacks import FROM_CLEVERHANS, LEAST_KNOWLEDGE
 from workbench.stress.corruptions.catalogue import CORRUPTIONS, check_severity
 from workbench.stress.corruptions.worst import WORST
 from workbench.stress.exam import EXAM_STRESSES, check_exam_stress
+from workbench.stress.universal import add_pattern, ascend_together
 
 OURS: Final[Mapping[str, Callable[..., Tensor]]] = {
     "fgsm": fgsm,
@@ -28,6 +30,7 @@ OURS: Final[Mapping[str, Callable[..., Tensor]]] = {
     "apgd": apgd,
     "square": square,
     "auto_attack": auto_attack,
+    **dict.fromkeys(UNIVERSAL, add_pattern),
 }
 """Attacks of our own: their model is a `stress.target.Target`, so they know norm, goal and who still holds."""
 
@@ -58,6 +61,8 @@ def bind(spec: StressSpec, *, threshold: float = 0.5) -> Stress:
     stress = STRESSES[spec.name]
     _check_options(spec, stress)
     _check_aim(spec)
+    if spec.name in UNIVERSAL:
+        return partial(_on_target, stress, {})
     if spec.name in OURS:
         return partial(_on_target, stress, {name: value for name, value in spec.options.items() if name != "draws"})
     if spec.name in ATTACKS:
@@ -93,12 +98,14 @@ def _on_target(
 
 
 def _check_options(spec: StressSpec, stress: Callable[..., Tensor]) -> None:
+    # The options of a pattern are those of its fit, `apply_universal.fit_universal`.
+    told = ascend_together if spec.name in UNIVERSAL and spec.name != "universal_noise" else stress
     defaults = {
         name: parameter.default
-        for name, parameter in inspect.signature(stress).parameters.items()
+        for name, parameter in inspect.signature(told).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in _BOUND
     }
-    if spec.name in OURS:
+    if spec.name in OURS and spec.name != "universal_noise":
         defaults["draws"] = 0  # behind each answer of the stochastic system, see `apply.apply_stress`
     for option, value in spec.options.items():
         if option not in defaults:
@@ -120,6 +127,10 @@ def _check_aim(spec: StressSpec) -> None:
     if spec.name in FROM_CLEVERHANS:
         _check_cleverhans(spec)
         return
+    if spec.name in UNIVERSAL and spec.aim.norm != "linf":
+        raise WorkbenchError(f"{spec.name} cannot be bound by {spec.aim.norm}", "choose linf")
+    if spec.name == "sensor_locked" and spec.eyes == "worst_of_one":
+        raise WorkbenchError("sensor_locked is the same in both eyes", "set eyes to both, OD or OS")
     if spec.name in CLEVERHANS and (spec.aim.norm, spec.aim.goal) != (FIRST_AIM.norm, FIRST_AIM.goal):
         raise WorkbenchError(
             f"{spec.name} only crosses the referable boundary in linf", "choose pgd, apgd, auto_attack"

@@ -32,6 +32,7 @@ class Target:
         draws: behind each answer, where there is ``deployed``.
         known: the answers to the exams in hand, see `answered`.
         share: of ε, per exam; None: all of it.
+        pattern: that is one for all exams, of a stress that was fitted on others.
     """
 
     model: nn.Module = field(repr=False)
@@ -42,6 +43,7 @@ class Target:
     draws: int = EOT_DRAWS
     known: Answers | None = field(default=None, repr=False)
     share: Float[Tensor, " exam"] | None = None
+    pattern: Float[Tensor, "6 height width"] | None = field(default=None, repr=False)
 
     @property
     def present(self) -> Bool[Tensor, "exam 2"]:
