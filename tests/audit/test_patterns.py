@@ -17,10 +17,9 @@ from workbench.audit.results import Run
 from workbench.audit.runner import run_audit
 from workbench.schema.errors import WorkbenchError
 
-# In fp32: the tests' type checks keep batch norms from being folded, which the workers, without them, do.
 PLAN = (
-    "stresses=[{name: universal, strengths: [2, 4], exams: 3, options: {passes: 2, fast: false}}, "
-    "{name: sensor_locked, strengths: [4], exams: 3, options: {passes: 2, fast: false}}, "
+    "stresses=[{name: universal, strengths: [2, 4], exams: 3, options: {passes: 2}}, "
+    "{name: sensor_locked, strengths: [4], exams: 3, options: {passes: 2}}, "
     "{name: universal, strengths: [4], exams: 3, eyes: OS, aim: {goal: silent}, options: {passes: 2, draws: 2}}, "
     "{name: universal_noise, strengths: [4], exams: 3}]",
     "explanations.methods=[]",

@@ -20,7 +20,7 @@ from torch import Tensor
 from workbench.models.fast import fast_copy
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.seeds import seed_for
-from workbench.stress.auto_attack.search import PROBED, Exams, gradient, soft_margin
+from workbench.stress.auto_attack.search import Exams, gradient, soft_margin
 from workbench.stress.auto_attack.steps import spread
 from workbench.stress.goals import not_applicable
 from workbench.stress.target import Target
@@ -159,7 +159,7 @@ def _without_pixels(target: Target) -> Target:
 def _fast(target: Target, x: Exams) -> Target:
     if target.deployed is not None:
         return target
-    return replace(target, model=fast_copy(target.model, x[:PROBED], target.present[:PROBED]))
+    return replace(target, model=fast_copy(target.model, x))
 
 
 def _fit(exams: FittingExams, batches: list[list[int]], aimed: list[Target], pattern: Picture) -> Fit:
