@@ -106,10 +106,10 @@ def test_a_measurement_that_raises_on_one_exam_fails_there_alone(
 ) -> None:
     real = units.apply_stress
 
-    def breaks(model, x, present, y, spec, seeds, *, threshold):  # type: ignore[no-untyped-def]
+    def breaks(model, x, present, y, spec, seeds, **given):  # type: ignore[no-untyped-def]
         if spec.name == "noise" and (~present).any():
             raise RuntimeError("invented\nfault")
-        return real(model, x, present, y, spec, seeds, threshold=threshold)
+        return real(model, x, present, y, spec, seeds, **given)
 
     monkeypatch.setattr(units, "apply_stress", breaks)
     run = run_audit(small.config(), tmp_path / "run")
