@@ -11,13 +11,14 @@ from tests.report.conftest import Written
 from tests.run_folder import STRESSES, make_run
 from workbench.audit import layout
 from workbench.audit.results import Run, open_run
-from workbench.report.figures import Figures
+from workbench.report.certified import Smoothed, sentence
+from workbench.report.figures import Figure, Figures
 from workbench.report.headline import conditions
 from workbench.report.matrix import matrix
 from workbench.report.severity import searches, severity_chart
 from workbench.report.weak_eye import weak_eyes
-from workbench.report.write import as_html, as_json, assemble
-from workbench.schema.specs import StressSpec
+from workbench.report.write import Report, as_html, as_json, assemble
+from workbench.schema.specs import SmoothingSpec, StressSpec
 from workbench.schema.words import ATTACKS, percent
 from workbench.stress import registry
 
@@ -39,8 +40,8 @@ def one_eyed(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def page(one_eyed: Run) -> str:
-    return as_html(assemble(one_eyed))
+def report(one_eyed: Run) -> Report:
+    return assemble(one_eyed)
 
 
 def test_every_attack_has_its_words() -> None:
@@ -104,8 +105,7 @@ def test_the_severity_curve_is_the_rows_and_begins_at_nothing(one_eyed: Run) -> 
     assert drawn == {100 * (found[0].flipped[1].value or 0.0)}
 
 
-def test_a_case_says_what_would_flip_it(one_eyed: Run) -> None:
-    report = assemble(one_eyed)
+def test_a_case_says_what_would_flip_it(one_eyed: Run, report: Report) -> None:
     cases = [case for group in report.groups for case in group.cases]
     assert cases
     for case in cases:
@@ -116,12 +116,40 @@ def test_a_case_says_what_would_flip_it(one_eyed: Run) -> None:
         assert said in searched[0]
 
 
-def test_every_section_is_in_the_page_and_in_the_json(one_eyed: Run, page: str) -> None:
+def test_every_section_is_in_the_page_and_in_the_json(report: Report) -> None:
+    page = as_html(report)
     for words in ("Every stress by strength", "The weak eye", "The mildest severity that flips"):
         assert f"<h3>{words}</h3>" in page
     assert page.count('<table class="matrix wide">') == 2
     assert 'title="PGD attack, ε = 4/255, OS only: ' in page
-    assert [one["rate"] for one in as_json(assemble(one_eyed))["weak_eyes"]] == ["error", "silent failure"]
+    assert [one["rate"] for one in as_json(report)["weak_eyes"]] == ["error", "silent failure"]
+
+
+def test_a_run_without_certificates_says_how_to_plan_them(written: Written) -> None:
+    assert "plan it with certified: {sigmas: [0.1, 0.25], exams: 32}" in written.page
+
+
+@pytest.mark.parametrize(
+    ("abstained", "called", "says"),
+    [
+        (1.0, None, "σ = 0.1: every exam abstains; nothing is certified."),
+        (0.1, 0.99, "99.0 % (98.0–100.0) referable: nearly a constant, which is easily proved."),
+        (0.1, 0.4, "it is the deployed call in 90.0 % (80.0–95.0)."),
+    ],
+)
+def test_the_sentence_of_a_certificate_follows_the_rows(abstained: float, called: float | None, says: str) -> None:
+    def share(name: str, value: float, low: float, high: float) -> Figure:
+        return Figure(name, value, low, high, 20, 20, None, "bootstrap of patients", at=0.0)
+
+    found = Smoothed(
+        SmoothingSpec(sigma=0.1),
+        (share("certified_accuracy", 0.5, 0.4, 0.6),),
+        share("abstention_rate", abstained, abstained, abstained),
+        share("certified_radius_median", 0.2, 0.1, 0.3),
+        share("smoothed_agreement", 0.9, 0.8, 0.95),
+        share("smoothed_called_share", called or 0.0, (called or 0.0) - 0.01, (called or 0.0) + 0.01),
+    )
+    assert sentence(found).endswith(says)
 
 
 def test_a_search_reads_one_exam(finished_run: Path) -> None:

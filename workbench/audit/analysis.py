@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int
 from workbench.audit import layout
 from workbench.audit.attention import attention_tables
 from workbench.audit.cross_fit import CrossFit, cross_fit, shown
+from workbench.audit.figures.certified import certified_rows
 from workbench.audit.figures.figure import Answered
 from workbench.audit.figures.mildest import mildest_rows
 from workbench.audit.figures.rows import figures, localisation_rows
@@ -65,10 +66,10 @@ def analyse(folder: Path, *, resamples: int = 1000) -> Run:
         answers.append(answered.eyes)
     of_maps = map_rows(run, resamples=resamples)
     refused = methods_withheld(of_maps, run.manifest.policy.maps)
-    searched = mildest_rows(run, resamples=resamples)
-    rows += [
-        table for table in (searched, of_maps, with_withheld_rates(run, refused, resamples=resamples)) if len(table)
-    ]
+    assert clean is not None
+    proved = certified_rows(run, clean, resamples=resamples)
+    searched, withheld = mildest_rows(run, resamples=resamples), with_withheld_rates(run, refused, resamples=resamples)
+    rows += [table for table in (searched, proved, of_maps, withheld) if len(table)]
     attention, means = attention_tables(run)
     layout.write_table(layout.analysis_path(folder, "attention"), attention, layout.ATTENTION_SCHEMA)
     layout.write_table(layout.analysis_path(folder, "mean_maps"), means, layout.MEAN_MAPS_SCHEMA)

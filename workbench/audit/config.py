@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, model_serializer, model_validator
 
 from workbench.schema.config import Config, load_config
-from workbench.schema.specs import FIRST_AIM, PolicySpec, StressSpec, ViewSpec, without_first_aim
+from workbench.schema.specs import FIRST_AIM, PolicySpec, SmoothingSpec, StressSpec, ViewSpec, without_first_aim
 from workbench.schema.threat import Aim, Eyes
 
 SAMPLE = 64
@@ -101,6 +101,29 @@ class FittingPlan(Config):
     exams: int = Field(default=256, ge=1, description="at most this many, chosen by hash")
 
 
+class CertifiedPlan(Config):
+    """For which noise the smoothed call is certified, and by how many noisy pictures of each exam."""
+
+    sigmas: tuple[float, ...] = Field(default=(), description="of the pixel range [0, 1]; none: nothing is certified")
+    first: int = Field(default=50, ge=1, description="noisy pictures that choose the call (n0)")
+    samples: int = Field(default=500, ge=1, description="further ones that bound its share (n)")
+    alpha: float = Field(default=0.001, gt=0, lt=1, description="chance that one exam's certificate is wrong")
+    draws: int | None = Field(default=None, ge=1, description="behind the call of one noisy picture; null: the run's")
+    exams: int | None = Field(default=32, ge=1, description="a sample drawn by hash; null: every exam")
+
+    @model_validator(mode="after")
+    def _refuse_what_proves_nothing(self) -> CertifiedPlan:
+        self.specs()
+        if len(set(self.sigmas)) < len(self.sigmas):
+            raise ValueError("a sigma is listed twice")
+        return self
+
+    def specs(self) -> tuple[SmoothingSpec, ...]:
+        """Return one smoothing per sigma."""
+        shared = self.model_dump(include={"first", "samples", "alpha", "draws"})
+        return tuple(SmoothingSpec(sigma=sigma, **shared) for sigma in self.sigmas)
+
+
 EPSILONS = (0.5, 1.0, 2.0)
 SEVERITIES = (1.0, 3.0, 5.0)
 DEFAULT_STRESSES = (
@@ -141,6 +164,10 @@ class AuditConfig(Config):
     )
     fitting: FittingPlan = Field(
         default_factory=FittingPlan, description="exams to fit the stresses universal and sensor_locked on"
+    )
+    certified: CertifiedPlan = Field(
+        default_factory=CertifiedPlan,
+        description="randomised smoothing: the radius within which a call is proved",
     )
     stressed_photographs: int = Field(
         default=0, ge=0, description="exams whose photographs under each attack's strongest budget are kept, to look at"
@@ -193,6 +220,7 @@ class AuditConfig(Config):
             "stochastic_depth",
             "severity_search",
             "fitting",
+            "certified",
             "stressed_photographs",
         ):  # came later: a plan made before keeps its hash
             if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):

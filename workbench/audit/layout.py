@@ -19,7 +19,7 @@ from workbench.schema.config import Config
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import atomic_path, write_text
 from workbench.schema.model_card import ModelCard, PredictionsCard
-from workbench.schema.specs import UNLIKE_SCORES, PolicySpec, StressSpec
+from workbench.schema.specs import UNLIKE_SCORES, PolicySpec, SmoothingSpec, StressSpec
 
 FORMAT_VERSION: Final = 1
 CLEAN: Final = "clean"
@@ -27,6 +27,7 @@ CLEAN: Final = "clean"
 PHOTOGRAPHS: Final = "photographs"
 INTAKE: Final = "intake"
 INFLUENCE: Final = "influence"
+HEAD_MARGIN: Final = "head_margin"
 MASKS: Final = "masks"
 LESIONS: Final = "lesions"
 
@@ -185,6 +186,25 @@ MILDEST_SCHEMA: Final = pa.schema(
         ("accepted", pa.bool_()),  # of the exam: graders would accept each photograph, before and after
     ]
 )
+CERTIFIED_SCHEMA: Final = pa.schema(
+    [
+        *_ROW_OF_A_PART,
+        ("called_referable", pa.bool_()),  # the smoothed call of the exam; null: it abstains
+        ("abstained", pa.bool_()),
+        ("radius", pa.float64()),  # L2 over both eyes together, of the pixel range [0, 1]; 0 where it abstains
+        ("p_lower", pa.float64()),  # lower bound of the share of noisy pictures that are called so
+        ("counts", pa.int64()),  # of the samples, how many agree with the call that the first ones chose
+        ("samples", pa.int64()),
+        ("seed", pa.int64()),
+    ]
+)
+HEAD_MARGIN_SCHEMA: Final = pa.schema(
+    [
+        *_ROW_OF_A_PART,
+        ("margin", pa.float64()),  # L2 distance of the eye's features to the nearest change of its grade
+        ("margin_share", pa.float64()),  # the same over the length of the features
+    ]
+)
 PART_SCHEMAS: Final = {
     "masks": MARKS_SCHEMA,
     "lesions": MARKS_SCHEMA,
@@ -196,6 +216,8 @@ PART_SCHEMAS: Final = {
     "intake": INTAKE_SCHEMA,
     "influence": INFLUENCE_SCHEMA,
     "mildest": MILDEST_SCHEMA,
+    "certified": CERTIFIED_SCHEMA,
+    "head_margin": HEAD_MARGIN_SCHEMA,
     "map_trust": MAP_TRUST_SCHEMA,
 }
 
@@ -364,6 +386,13 @@ ROW_NAMES: Final[dict[str, str]] = {
     "referable_eye_called_rise": "referable eyes called beside a referable fellow minus beside a healthy one; clean",
     "flipped_up_to": "exams whose call a severity up to `at` flips; `of` accepted: and graders would accept them",
     "flips_back_share": "flipped exams whose call a higher level of the same corruption does not flip",
+    "certified_accuracy": "exams whose smoothed call is right and proved within the L2 radius `at`",
+    "abstention_rate": "exams that the smoothed system does not answer: its votes do not tell",
+    "certified_radius_median": "L2 radius within which the smoothed call is proved, over exams that it answers",
+    "smoothed_agreement": "exams that it answers whose smoothed call is the deployed call",
+    "smoothed_called_share": "exams that it answers that it calls referable",
+    "head_margin": "L2 change of an eye's pooled features that changes its grade, median; not of pixels",
+    "head_margin_share": "the same over the length of the features, median",
     "influence_change": "mean |change| of an eye's P(referable) when what is beside it is changed as `of` says",
     "influence_rise": "P(referable) of an eye minus that after the change `of`, mean; above 0: it was raised",
     "influence_flipped_share": "eyes whose call changes with the change `of`",
@@ -406,6 +435,8 @@ class MeasurementSpec(Config):
         "lesions",
         "mildest",
         "pattern",
+        "certified",
+        "head_margin",
     ]
     stress: StressSpec | None = None
     method: str | None = None
@@ -413,10 +444,13 @@ class MeasurementSpec(Config):
     """How many exams, drawn by hash (see `plan.sample`); None: all."""
     chunk: int | None = Field(default=None, ge=1)
     """Exams per unit, where a unit of the run's own size would keep one worker for minutes; None: the run's."""
+    smoothing: SmoothingSpec | None = None
+    """Of a certificate: the noise, and how surely."""
 
     def for_the_plan(self) -> dict[str, Any]:
-        """Return it as ``run.json`` and the plan's hash have it; ``chunk`` came later: without one it is not there."""
-        return self.model_dump(mode="json", exclude={"chunk"} if self.chunk is None else None)
+        """Return it as ``run.json`` and the plan's hash have it; what came later is not there where it is None."""
+        later = {name for name in ("chunk", "smoothing") if getattr(self, name) is None}
+        return self.model_dump(mode="json", exclude=later)
 
 
 class Environment(Config):

@@ -42,6 +42,8 @@ from workbench.uncertainty.reference import AGAIN, UnlikenessMeter, read_referen
 
 TRUST_CHUNK: Final = 2
 """Exams per unit of a method's checks: some 60 maps an exam, so a whole sample would keep one worker for minutes."""
+CERTIFIED_CHUNK: Final = 4
+"""Exams per unit of a certificate: hundreds of passes an exam."""
 
 
 def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
@@ -78,6 +80,7 @@ def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
         None if config.explanations.lesions is None else load_detector(config.explanations.lesions),
         config.policy,
         fitting=None if (found := _fitting(config, manifest, exams)) is None else found[0],
+        memory_mib=config.memory_mib,
     )
     return bench, card, manifest
 
@@ -136,6 +139,7 @@ def measurements_of(config: AuditConfig, *, intake: bool = False) -> tuple[Measu
             raise WorkbenchError(f"severity_search: unknown corruption {name!r}", f"known are {', '.join(CORRUPTIONS)}")
         exams = config.severity_search.exams
         planned.append(MeasurementSpec(id=f"mildest.{name}", kind="mildest", method=name, exams=exams))
+    planned += _certificates(config)
     for method in config.explanations.methods:
         if method not in EXPLANATIONS:
             raise WorkbenchError(f"unknown explanation {method!r}", f"it must be one of {', '.join(EXPLANATIONS)}")
@@ -144,6 +148,18 @@ def measurements_of(config: AuditConfig, *, intake: bool = False) -> tuple[Measu
     planned.append(MeasurementSpec(id=layout.PHOTOGRAPHS, kind="photographs"))
     planned += _stressed_photographs(config)
     return (*planned, *([MeasurementSpec(id=layout.INTAKE, kind="intake")] if intake else []))
+
+
+def _certificates(config: AuditConfig) -> list[MeasurementSpec]:
+    """Return the certificates: one per noise, and the margin of the head."""
+    plan = config.certified
+    chunk = CERTIFIED_CHUNK if config.batch_size > CERTIFIED_CHUNK else None
+    smoothed = [
+        MeasurementSpec(id=f"certified.{spec.sigma:g}", kind="certified", smoothing=spec, exams=plan.exams, chunk=chunk)
+        for spec in plan.specs()
+    ]
+    head = MeasurementSpec(id=layout.HEAD_MARGIN, kind="head_margin", exams=plan.exams)
+    return [*smoothed, head] if smoothed else []
 
 
 def _stressed_photographs(config: AuditConfig) -> list[MeasurementSpec]:

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from workbench.audit.certified import certified_row, head_margin_rows
 from workbench.audit.deployed import deployed_system
 from workbench.audit.influence import influence_rows
 from workbench.audit.layout import PART_SCHEMAS, MeasurementSpec, Member, label_png, pack_map, part_path, write_table
@@ -69,6 +70,7 @@ class Bench:
         unlearned: a model trained on permuted labels, with whose maps each method's are compared.
         fitting: exams that a perturbation for all exams is fitted on, where the plan holds one.
         patterns: name of a stress → its perturbation for all exams, once it is fitted.
+        memory_mib: bound on the noisy pictures that go through the model at once.
     """
 
     model: nn.Module
@@ -89,6 +91,7 @@ class Bench:
     cutoff: float | None = None
     fitting: Exams | None = None
     patterns: Callable[[str], StoredPattern] | None = None
+    memory_mib: int = 512
 
     def photographed(self, index: int) -> tuple[bool, bool]:
         """Return which eyes of an exam can be measured."""
@@ -438,6 +441,33 @@ def _mildest(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int])
     }
 
 
+def _certified(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
+    if measurement.smoothing is None:
+        raise WorkbenchError(f"{measurement.id} names no noise", "audit again into an empty folder")
+    batch = bench.exams.batch(indices)
+    rows: dict[tuple[int, int], Row] = {}
+    for place, index in enumerate(indices):
+        row = certified_row(
+            bench.predictor,
+            batch.x[place : place + 1],
+            batch.present[place : place + 1],
+            measurement.smoothing,
+            bench.policy,
+            draws=measurement.smoothing.draws or bench.draws,
+            threshold=bench.threshold,
+            seed=seed_for(bench.seed, batch.exam_ids[place], measurement.id),
+            memory_mib=bench.memory_mib,
+        )
+        rows |= {(index, eye): row for eye in range(2)}
+    return rows
+
+
+def _head_margin(bench: Bench, _: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
+    batch = bench.exams.batch(indices)
+    found = head_margin_rows(bench.model, batch.x, batch.present)
+    return {(index, eye): found[place][eye] for place, index in enumerate(indices) for eye in range(2)}
+
+
 Measure = Callable[[Bench, MeasurementSpec, Sequence[int]], dict[tuple[int, int], Row]]
 MEASURES: Final[dict[str, Measure]] = {
     "draws": _draws,
@@ -450,5 +480,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "masks": _masks,
     "lesions": _lesions,
     "mildest": _mildest,
+    "certified": _certified,
+    "head_margin": _head_margin,
 }
 """What is done for each kind of measurement."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import altair
@@ -49,26 +49,26 @@ def colours(dark: bool) -> list[str]:
     return list(DARK if dark else LIGHT)
 
 
-def two_rates(words: tuple[str, str], dark: bool) -> dict[str, Any]:
-    """Return how the two lines of a ladder are told apart, by colour and by shape, the first being the quieter one."""
-    shades, shapes = [colours(dark)[0], colours(dark)[2]], [SHAPES[0], SHAPES[2]]
+def told_apart(words: Sequence[str], dark: bool) -> dict[str, Any]:
+    """Return how up to three lines of a chart are told apart, by colour and by shape."""
+    order = (0, 2, 1)
+    shades, shapes = [colours(dark)[place] for place in order], [SHAPES[place] for place in order]
     legend = altair.Legend(symbolOpacity=1, labelLimit=320)
+    scales = [altair.Scale(domain=list(words), range=of[: len(words)]) for of in (shades, shapes)]
     return {
-        "color": altair.Color(
-            "rate:N", scale=altair.Scale(domain=list(words), range=shades), title=None, legend=legend
-        ),
-        "shape": altair.Shape("rate:N", scale=altair.Scale(domain=list(words), range=shapes), title=None),
+        "color": altair.Color("rate:N", sort=list(words), scale=scales[0], title=None, legend=legend),
+        "shape": altair.Shape("rate:N", sort=list(words), scale=scales[1], title=None),
     }
 
 
-def ladder(data: pd.DataFrame, x: altair.X, y_title: str | None, told_apart: dict[str, Any]) -> altair.LayerChart:
+def ladder(data: pd.DataFrame, x: altair.X, y_title: str | None, of_rate: dict[str, Any]) -> altair.LayerChart:
     """Return shares in percent along a strength: lines with their points, and the bands of their intervals."""
     scale = altair.Scale(domain=[0, 100])
     y = altair.Y("value:Q", title=y_title, scale=scale)
-    base = altair.Chart(data).encode(x=x, color=told_apart["color"], tooltip=TOOLTIP)
+    base = altair.Chart(data).encode(x=x, color=of_rate["color"], tooltip=TOOLTIP)
     band = base.mark_area(opacity=0.16).encode(y=altair.Y("low:Q", title=y_title, scale=scale), y2="high:Q")
     line = base.mark_line(strokeWidth=2).encode(y=y)
-    points = base.mark_point(filled=True, size=42, opacity=1).encode(y=y, shape=told_apart["shape"])
+    points = base.mark_point(filled=True, size=42, opacity=1).encode(y=y, shape=of_rate["shape"])
     return altair.layer(band, line, points)
 
 

@@ -11,7 +11,7 @@ from workbench.audit.layout import CLEAN
 from workbench.audit.results import Run
 from workbench.metrics.bootstrap import clustered_interval
 from workbench.metrics.referral import mean
-from workbench.report.chart_style import SHAPES, TOOLTIP, colours, ladder, percents, rule, styled, table, two_rates
+from workbench.report.chart_style import SHAPES, TOOLTIP, colours, ladder, percents, rule, styled, table, told_apart
 from workbench.report.figures import Figure, Figures
 from workbench.report.headline import RATES, condition_words, kind_of
 from workbench.schema.seeds import seed_for
@@ -74,14 +74,14 @@ def _strength_panels(run: Run, kind: Literal["attack", "corruption"], dark: bool
     data = _strengths(run, kind)
     names = list(dict.fromkeys(data["stress"])) if len(data) else []
     unit = "ε, in 1/255" if kind == "attack" else "severity, 0 is clean"
-    told_apart = two_rates((RATE_WORDS["error_rate"], RATE_WORDS["silent_failure_rate"]), dark)
+    of_rate = told_apart((RATE_WORDS["error_rate"], RATE_WORDS["silent_failure_rate"]), dark)
     panels = []
     width = min(max(780 // max(min(len(names), ACROSS), 1) - 32, 110), 220)
     for place, name in enumerate(names):
         of_stress = data[data["stress"] == name]
         ticks = sorted(of_stress["strength"].unique())
         x = altair.X("strength:Q", title=unit, axis=altair.Axis(values=ticks, format=".6~g", grid=False))
-        panel = ladder(of_stress, x, "share of exams, %" if place % ACROSS == 0 else None, told_apart)
+        panel = ladder(of_stress, x, "share of exams, %" if place % ACROSS == 0 else None, of_rate)
         panels.append(panel.properties(title=name.split(", ", 1), width=width, height=150))
     return altair.concat(*panels, columns=ACROSS, spacing=14)
 

@@ -9,7 +9,7 @@ import altair
 import pandas as pd
 
 from workbench.audit.results import Run
-from workbench.report.chart_style import ladder, percents, styled, table, two_rates
+from workbench.report.chart_style import ladder, percents, styled, table, told_apart
 from workbench.report.figures import Figure, Figures
 from workbench.schema.words import stress_name
 
@@ -46,11 +46,11 @@ def searches(run: Run, figures: Figures) -> tuple[Search, ...]:
 
 def severity_chart(found: tuple[Search, ...], *, dark: bool = False) -> altair.ConcatChart:
     """Return the cumulative share of exams flipped against severity, one panel per corruption; 0 flips nothing."""
-    told_apart = two_rates((LINES[ANY], LINES[ACCEPTED]), dark)
+    of_rate = told_apart((LINES[ANY], LINES[ACCEPTED]), dark)
     panels = []
     for place, one in enumerate(found):
         x = altair.X("severity:Q", title="severity up to", axis=altair.Axis(values=list(range(6)), grid=False))
-        panel = ladder(_points(one), x, "exams flipped, %" if place % ACROSS == 0 else None, told_apart)
+        panel = ladder(_points(one), x, "exams flipped, %" if place % ACROSS == 0 else None, of_rate)
         panels.append(panel.properties(title=one.words, width=220, height=150))
     return styled(altair.concat(*panels, columns=ACROSS, spacing=14), dark)
 

@@ -19,6 +19,7 @@ from workbench.audit.predictions_words import answer_name, threshold_words
 from workbench.audit.results import Run, open_run
 from workbench.report import (
     attack_checks,
+    certified,
     charts,
     conditions,
     outputs_only,
@@ -158,6 +159,7 @@ def as_html(report: Report) -> str:
         matrix=matrix(evidence.headline.conditions),
         weak_eyes=evidence.weak_eyes,
         searches=severity.searches(evidence.run, evidence.figures),
+        proved=certified.proved(evidence.run, evidence.figures),
         commands=conditions.commands(evidence.run, bool(evidence.comparisons)),
         counts={status: sum(one.status == status for one in report.items) for status in STATUSES},
         version=workbench.__version__,
@@ -192,6 +194,8 @@ def _charts(run: Run, figures: Figures) -> dict[str, Markup]:
         drawn["corruption"] = charts.strength_chart(run, "corruption")
     if found := severity.searches(run, figures):
         drawn["severity"] = severity.severity_chart(found)
+    if proved := certified.proved(run, figures):
+        drawn["certified"] = certified.certified_chart(proved)
     return {name: inline_svg(chart, name) for name, chart in drawn.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -55,6 +56,23 @@ class StressSpec(Config):
     @model_serializer(mode="wrap", when_used="json")
     def _as_first_written(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         return without_first_aim(handler(self), self.aim)
+
+
+class SmoothingSpec(Config):
+    """Randomised smoothing at one noise level: what is certified, and how surely."""
+
+    sigma: float = Field(gt=0, description="standard deviation of the noise, of the pixel range [0, 1]")
+    first: int = Field(50, ge=1, description="noisy pictures that choose the call (n0)")
+    samples: int = Field(500, ge=1, description="further ones that bound its share (n)")
+    alpha: float = Field(0.001, gt=0, lt=1, description="chance that one exam's certificate is wrong")
+    draws: int | None = Field(None, ge=1, description="behind the call of one noisy picture; null: the run's")
+
+    @model_validator(mode="after")
+    def _refuse_no_proof(self) -> SmoothingSpec:
+        if self.alpha ** (1 / self.samples) <= 0.5:
+            least = math.floor(math.log(self.alpha) / math.log(0.5)) + 1
+            raise ValueError(f"{self.samples} samples can prove nothing at alpha {self.alpha:g}: take {least} or more")
+        return self
 
 
 class ViewSpec(Config):

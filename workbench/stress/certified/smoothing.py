@@ -14,7 +14,9 @@ from torch import Tensor
 from workbench.schema.errors import WorkbenchError
 
 AT_ONCE: Final = 32
-"""Noisy pictures in one pass of the model."""
+"""Noisy pictures in one pass of the model, at most."""
+ROOM: Final = 40
+"""How many times its own size a picture takes inside a model, at least 32 wide: a ResNet's first layers, fp32."""
 
 Calls = Callable[[Tensor], Tensor]
 """``pictures -> called referable``, one truth value per picture; a stochastic model makes one draw per picture."""
@@ -54,6 +56,7 @@ def certify(
     first: int = 50,
     samples: int = 500,
     alpha: float = 0.001,
+    at_once: int = AT_ONCE,
 ) -> Certificate:
     """Return the smoothed call of one exam and the radius within which it is proved (the paper's CERTIFY).
 
@@ -68,18 +71,24 @@ def certify(
         first: samples that choose the call (n0).
         samples: further ones that bound its share (n).
         alpha: chance that the certificate is wrong.
+        at_once: noisy pictures in one pass; their noise is the same for any number.
 
     Raises:
         WorkbenchError: a sigma that is not above 0, an alpha outside (0, 1), no samples.
     """
     _check(sigma, alpha, min(first, samples))
-    chosen = 2 * _count(calls, x, sigma, generator, first) >= first
-    referable = _count(calls, x, sigma, generator, samples)
+    chosen = 2 * _count(calls, x, sigma, generator, first, at_once) >= first
+    referable = _count(calls, x, sigma, generator, samples, at_once)
     agree = referable if chosen else samples - referable
     bound = lower_bound(agree, samples, alpha)
     if bound <= 0.5:
         return Certificate(None, 0.0, bound, agree, samples)
     return Certificate(chosen, sigma * float(norm.ppf(bound)), bound, agree, samples)
+
+
+def pictures_at_once(x: Float[Tensor, "1 6 height width"], memory_mib: int) -> int:
+    """Return how many noisy pictures of an exam go through a model within a bound of memory; one at least."""
+    return max(1, min(AT_ONCE, memory_mib * 2**20 // (ROOM * 4 * x.numel())))
 
 
 def predict(
@@ -97,17 +106,17 @@ def predict(
         WorkbenchError: see `certify`.
     """
     _check(sigma, alpha, samples)
-    referable = _count(calls, x, sigma, generator, samples)
+    referable = _count(calls, x, sigma, generator, samples, AT_ONCE)
     most = max(referable, samples - referable)
     return None if binomtest(most, samples, 0.5).pvalue > alpha else 2 * referable > samples
 
 
-def _count(calls: Calls, x: Tensor, sigma: float, generator: torch.Generator, samples: int) -> int:
+def _count(calls: Calls, x: Tensor, sigma: float, generator: torch.Generator, samples: int, at_once: int) -> int:
     referable = 0
     with torch.no_grad():
-        for start in range(0, samples, AT_ONCE):
-            shape = (min(AT_ONCE, samples - start), *x.shape[1:])
-            referable += int(calls(x + sigma * torch.randn(shape, generator=generator)).sum())
+        for start in range(0, samples, at_once):
+            drawn = [torch.randn(x.shape[1:], generator=generator) for _ in range(min(at_once, samples - start))]
+            referable += int(calls(x + sigma * torch.stack(drawn)).sum())
     return referable
 
 
