@@ -38,11 +38,12 @@ Beside = tuple[str | None, str | None, str | None]
 
 def show(desk: Desk) -> None:
     """Show the page."""
-    exam_id = desk.exam_of(st.query_params.get("exam", ""))
+    token = st.query_params.get("exam", "")
+    exam_id = desk.exam_of(token)
     reader = st.session_state["reader"]
     try:
         if exam_id is None:
-            nothing_open(desk, beside(desk, reader, None)[2])
+            nothing_open(desk, token, beside(desk, reader, None)[2])
             return
         around = beside(desk, reader, exam_id)
         now = desk.standing(exam_id, reader)
@@ -101,9 +102,12 @@ def home(desk: Desk) -> str:
     return "worklist.py" if desk.offers("worklist") else "adjudication.py"
 
 
-def nothing_open(desk: Desk, pressing: str | None) -> None:
-    """Say what to do when no exam is open."""
-    st.info("No exam is open. Choose one from the list, or begin with the next one to be read.")
+def nothing_open(desk: Desk, token: str, pressing: str | None) -> None:
+    """Say what to do when no exam is open, and when the one that was is gone."""
+    if token and desk.was_erased(token):
+        st.error("This patient was erased: nothing is shown, and nothing was saved.", icon=":material/person_off:")
+    else:
+        st.info("No exam is open. Choose one from the list, or begin with the next one to be read.")
     left, right, _ = st.columns([1, 1, 4])
     if left.button("To the worklist"):
         st.switch_page(home(desk))

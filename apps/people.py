@@ -7,6 +7,7 @@ import streamlit as st
 
 from workbench.review.desk import Desk
 from workbench.review.entrance import current, door_of, open_page, require
+from workbench.review.erase_dialog import erase_button
 from workbench.review.markup import literal, session_table
 from workbench.review.people import ROLES, People, User
 from workbench.schema.errors import WorkbenchError
@@ -24,7 +25,10 @@ def show(desk: Desk) -> None:
     door = door_of(desk)
     if door is None:
         return
-    st.subheader("People", anchor=False)
+    title, erase = st.columns([12, 1], vertical_alignment="bottom")
+    title.subheader("People", anchor=False)
+    with erase:
+        erase_button(desk)
     st.caption("Who signs in for the first time appears here without a role, and sees nothing until one is given.")
     users = door.people.users()
     picked = table(door.people, users)

@@ -11,6 +11,7 @@ import streamlit as st
 from workbench.review.access import may
 from workbench.review.desk import Desk
 from workbench.review.entrance import current, dialog, names_switch, open_page, reader_name, require, true_names
+from workbench.review.erase_dialog import erase_button
 from workbench.review.people import People
 from workbench.review.tour import tour
 from workbench.review.worklist import ReaderWorklist, WorklistFilter, next_undecided
@@ -162,7 +163,7 @@ def queue_choice(desk: Desk, reader: str) -> None:
 
 def tools(desk: Desk, reader: str) -> None:
     """Show the buttons for what is done with a whole list."""
-    keep, give, far = st.columns(3)
+    keep, give, far, *last = st.columns([1.35, 1, 1.15, 0.85] if may(current(), "erase") else 3)
     if keep.button("Save queue", width="stretch", help="Keep these filters and this order under a name"):
         keep_queue(desk, reader)
     if give.button(
@@ -174,6 +175,9 @@ def tools(desk: Desk, reader: str) -> None:
         assign(desk, reader)
     if far.button("Progress", width="stretch", help="How far each queue and each reader is"):
         progress(desk, reader)
+    for column in last:
+        with column:
+            erase_button(desk)
 
 
 @dialog("Save queue")

@@ -1,13 +1,20 @@
 """Shapes in signatures are checked while the tests run; real data is found once, or its absence is said."""
 
+from __future__ import annotations
+
+import itertools
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from jaxtyping import install_import_hook
+
+if TYPE_CHECKING:
+    from tests.postgres_server import PostgresServer
 
 # The hook must stand before the first import of the package.
 install_import_hook("workbench", "beartype.beartype")
@@ -46,6 +53,31 @@ def real_data() -> Path:
     if folder is None:
         pytest.skip("real photographs are not here: set WORKBENCH_REAL_DATA to their folder (see datasets/)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Return a PostgreSQL server of the tests' own."""
+    from tests.postgres_server import PostgresServer
+
+    server = PostgresServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Path | str]:
+    """Return a function that returns where a new, empty database of reviews may be made, on both kinds of database."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgres").url  # type: ignore[no-any-return]
+    numbers = itertools.count()
+    return lambda: tmp_path / f"reviews-{next(numbers)}.sqlite"
+
+
+@pytest.fixture
+def where(new_place: Callable[[], Path | str]) -> Path | str:
+    """Return where one new database may be made."""
+    return new_place()
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import streamlit as st
 
 from workbench.audit.results import open_run
+from workbench.review.desk import (
+    DATA_VARIABLE,
+    DATABASE_VARIABLE,
+    IDENTIFIERS_VARIABLE,
+    READER_VARIABLE,
+    Desk,
+    desk_from_environment,
+)
 
 CHROMIUM = Path("/usr/bin/chromium")
 CHROMIUM_FLAGS = [
@@ -55,6 +64,28 @@ def wait_until_healthy(address: str, process: subprocess.Popen[bytes]) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise AssertionError("the app did not come up")
+
+
+@pytest.fixture
+def fresh_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Begin AppTest without anything that an earlier test opened."""
+    monkeypatch.setenv(READER_VARIABLE, "Dr A")
+    for name in (DATA_VARIABLE, DATABASE_VARIABLE, IDENTIFIERS_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    # AppTest has no browser, hence no address on this machine.
+    monkeypatch.setattr("workbench.review.entrance._refuse_other_machines", lambda: None)
+    opened: list[Desk] = []
+    monkeypatch.setattr("workbench.review.entrance.desk_from_environment", lambda: _noted(opened))
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()
+    for desk in opened:
+        desk.close()
+
+
+def _noted(opened: list[Desk]) -> Desk:
+    opened.append(desk_from_environment())
+    return opened[-1]
 
 
 @pytest.fixture(scope="module")

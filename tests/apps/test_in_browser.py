@@ -133,6 +133,29 @@ def test_a_hostile_name_is_shown_letter_by_letter(page: Any, address: str, folde
     assert page.faults == []
 
 
+def test_an_administrator_erases_a_patient_and_the_page_says_so(page: Any, address: str, folder: Path) -> None:
+    desk = Desk(folder)
+    patient = desk.case("exam-008").patient_id
+    page.goto(address)
+    page.get_by_role("button", name="Erase", exact=True).click()
+    page.get_by_placeholder("Pseudonym or id").fill("nobody")
+    page.get_by_placeholder("Pseudonym or id").press("Enter")
+    page.get_by_text("I have checked the name").click()
+    page.get_by_role("button", name="Erase this patient").click()
+    page.get_by_text("nothing of the patient 'nobody' is stored").wait_for()
+    shot(page, "erase")
+    page.get_by_placeholder("Pseudonym or id").fill(desk.names.patient(patient))
+    page.get_by_placeholder("Pseudonym or id").press("Enter")
+    page.get_by_text("nothing of the patient").wait_for(state="detached")
+    page.get_by_role("button", name="Erase this patient").click()
+    page.get_by_text("Erased. Nobody had read this patient.").wait_for()
+    shot(page, "erased")
+    page.goto(f"{address}/exam?exam={desk.token('exam-008')}")
+    page.get_by_text("This patient was erased").wait_for()
+    desk.close()
+    assert page.faults == []
+
+
 def test_no_page_asks_another_host_and_no_photograph_has_an_address(page: Any, address: str, folder: Path) -> None:
     page.goto(address)
     page.get_by_role("button", name="Read next").wait_for()

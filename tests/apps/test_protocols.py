@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,75 +11,18 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from tests.apps.app_by_hand import EXAM, choose, open_exam, page, press, sent
 from tests.reader_words import blinded
 from workbench.audit.results import open_run
-from workbench.review.desk import DATA_VARIABLE, PROTOCOL_VARIABLE, READER_VARIABLE, RUN_VARIABLE, Desk
+from workbench.review.desk import READER_VARIABLE, Desk
 from workbench.review.reads import EyeRead, Submission
 from workbench.review.store import ReviewStore
-from workbench.schema.bundled import bundled
 
 # AppTest keeps a temporary folder until the interpreter collects it.
-pytestmark = pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
-EXAM = "exam-006"
-
-
-@pytest.fixture(autouse=True)
-def _fresh_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv(READER_VARIABLE, "Dr A")
-    monkeypatch.delenv(DATA_VARIABLE, raising=False)
-    # AppTest has no browser, hence no address on this machine.
-    monkeypatch.setattr("workbench.review.entrance._refuse_other_machines", lambda: None, raising=False)
-    st.cache_resource.clear()
-    yield
-    st.cache_resource.clear()
-
-
-def open_exam(folder: Path, protocol: str, monkeypatch: pytest.MonkeyPatch, exam_id: str = EXAM) -> AppTest:
-    """Open an exam in a new tab."""
-    monkeypatch.setenv(RUN_VARIABLE, str(folder))
-    monkeypatch.setenv(PROTOCOL_VARIABLE, protocol)
-    app = AppTest.from_file(str(bundled("apps") / "review.py"), default_timeout=120)
-    app.session_state["true_names"] = True
-    app.run()
-    app.switch_page("exam.py")
-    app.query_params["exam"] = app.session_state["desk"].token(exam_id)
-    app.run()
-    assert not app.exception
-    return app
-
-
-def press(app: AppTest, label: str) -> AppTest:
-    next(button for button in app.button if button.label == label).click()
-    app.run()
-    assert not app.exception
-    return app
-
-
-def choose(app: AppTest, eye: str, name: str, value: Any) -> AppTest:
-    next(group for group in app.button_group if group.key.endswith(f"|{eye}|{name}")).set_value(value)
-    app.run()
-    assert not app.exception
-    return app
-
-
-def page(app: AppTest) -> str:
-    texts = [str(element.proto.body) for element in app.get("html")]
-    for kind in ("error", "warning", "success", "info", "caption"):
-        texts += [str(element.value) for element in app.get(kind)]
-    return "\n".join(texts)
-
-
-def sent(app: AppTest) -> str:
-    """Return every word of every element that the browser would be given, the viewer's message included."""
-    return "\n".join(str(element.proto) for block in (app.main, app.sidebar) for element in _elements(block))
-
-
-def _elements(block: Any) -> Iterator[Any]:
-    for child in block.children.values():
-        if hasattr(child, "children"):
-            yield from _elements(child)
-        elif getattr(child, "proto", None) is not None:
-            yield child
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning"),
+    pytest.mark.usefixtures("fresh_app"),
+]
 
 
 def rows(folder: Path, query: str) -> list[Any]:

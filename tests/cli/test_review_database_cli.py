@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.reader_words import submission
+from workbench.audit.results import open_run
 from workbench.cli.main import app
 from workbench.review.pseudonyms import KEY_VARIABLE
 from workbench.review.store import ReviewStore
@@ -61,6 +62,17 @@ def test_backup_restore_export_and_erase(reviews: Path, tmp_path: Path) -> None:
     assert "Not touched: backups" in erased.output
     assert len((tmp_path / "reads.csv").read_text().splitlines()) == 3
     assert "1 of them erased" in review("verify", reviews).output
+
+
+def test_a_patient_whom_nobody_has_read_is_erased_from_a_run(run_copy: Path) -> None:
+    patient = str(open_run(run_copy).eyes()["patient_id"].iloc[0])
+    erased = review("erase", run_copy, patient, "--yes", "--by", "Chief")
+    assert (erased.exit_code, "erased: 0 rows" in erased.output) == (0, True)
+    assert "nor in an app that is open on it" in erased.output
+    assert "whole: 2 rows" in review("verify", run_copy).output  # the eraser's name, and the erasure
+    assert patient not in (run_copy / "erased.json").read_text()
+    again = review("erase", run_copy, patient, "--yes")
+    assert "nothing of the patient" in str(again.exception)
 
 
 def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.postgres_server import PostgresServer
 from tests.reader_words import blinded, place, submission
 from workbench.review.database import Database
 from workbench.review.erasure import erase_patient
@@ -19,29 +17,7 @@ from workbench.review.pseudonyms import Pseudonyms
 from workbench.review.queues import Queues
 from workbench.review.store import ReviewStore
 
-KINDS = ("sqlite", "postgresql")
 Place = Path | str
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    yield server
-    server.remove()
-
-
-@pytest.fixture(params=KINDS)
-def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Place]:
-    """Return a function that returns where a new, empty database may be made."""
-    if request.param == "postgresql":
-        return request.getfixturevalue("postgres").url  # type: ignore[no-any-return]
-    numbers = itertools.count()
-    return lambda: tmp_path / f"reviews-{next(numbers)}.sqlite"
-
-
-@pytest.fixture
-def where(new_place: Callable[[], Place]) -> Place:
-    return new_place()
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def erase(
     ] = None,
     runs: Annotated[
         list[Path] | None,
-        typer.Option("--run", help="Run whose worklist holds the patient, besides one that is named as the database."),
+        typer.Option("--run", help="Run whose pages show the patient, besides one that is named as the database."),
     ] = None,
     key: KeyOption = None,
     by: Annotated[str | None, typer.Option(help="Who erases; this machine's user if not given.")] = None,
@@ -131,6 +131,7 @@ def erase(
 ) -> None:
     """Erase a patient from the database, its exports, the worklist and the caches; the audit trail still verifies.
 
+    A patient whom nobody has read goes from the worklist of the run. An app that is open notices by itself.
     Backups, the tables of runs and the photographs themselves are not touched: delete them where they lie.
 
     Example: workbench review erase runs/demo patient-017
@@ -141,9 +142,9 @@ def erase(
 
     if not yes:
         typer.confirm("Erase all that was read of this patient? It cannot be brought back", abort=True)
-    opened = Database(place_of(database))
-    names = Pseudonyms.open(key)
     shown_in = [folder for folder in (Path(database), *(runs or ())) if (folder / "run.json").is_file()]
+    opened = Database(place_of(database, new=Path(database) in shown_in))  # where nobody has read yet, it is noted too
+    names = Pseudonyms.open(key)
     gone = erase_patient(opened, patient, names, by=by or this_user(), folders=exports or (), runs=shown_in)
     opened.close()
     typer.echo(f"erased: {gone.events} rows of the trail on {len(gone.exams)} exams; {len(gone.files)} exports cleaned")
@@ -152,7 +153,7 @@ def erase(
     if cache is not None:
         typer.echo(f"{drop_caches(cache)} caches deleted; they are made again when needed")
     for folder in shown_in:
-        typer.echo(f"no longer in the worklist of {folder}; an app that is open on it must be started anew")
+        typer.echo(f"no longer on any page of {folder}, nor in an app that is open on it")
     typer.echo("Not touched: backups, the photographs, and the tables of runs that were made with them")
 
 

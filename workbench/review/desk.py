@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
+from workbench.audit import layout
 from workbench.audit.results import open_run
 from workbench.review.cases import Case, CaseBook, refuse_without_grades, veiled
 from workbench.review.disputes import Dispute, disputes
 from workbench.review.draft import Draft, new_draft, submission_of, what_is_missing
+from workbench.review.erasure import Erasure, erase_patient
+from workbench.review.forgotten import Stamp, erased_in, forgotten, stamp_of
 from workbench.review.panes import viewer_inputs
 from workbench.review.people import People
 from workbench.review.pictures import Originals
@@ -82,19 +86,59 @@ class Desk:
         refuse_without_grades(self.run)
         self.run_id = self.run.manifest.run_id
         self.originals = Originals(data)
-        # A few exams are kept, so that going back and every press on the page are instant.
+        self.names = Pseudonyms.open()
+        self.store = ReviewStore(
+            database or folder / "reviews.sqlite", erased=lambda patient_id: erased_in(folder)(patient_id)
+        )
+        self.reader = ""
+        self.identifiers: Identifiers = "on_request"
+        self.queues = Queues(self.store.database)
+        self._opening = threading.Lock()
+        self._look()
+
+    def _look(self) -> None:
+        """Open the worklist and begin every cache anew."""
+        self.erasures: Stamp | None = stamp_of(self.run.folder)  # first: an erasure from here on is another stamp
         self.index = WorklistIndex(self.run)
+        # A few exams are kept, so that going back and every press on the page are instant.
         self.case: Callable[[str], Case] = lru_cache(maxsize=64)(CaseBook(self.run, self.index).case)
         self.viewer: Callable[[str, str], ViewerInputs] = lru_cache(maxsize=8)(self._make_viewer)
         self.trust: Callable[[str], Trust] = lru_cache(maxsize=64)(TrustBook(self.run, self.index).trust)
         self.study: Callable[[str], ReaderStudy] = lru_cache(maxsize=2)(self._make_study)
         self._disputes: Callable[[str], list[Dispute]] = lru_cache(maxsize=2)(self._find_disputes)
-        self.names = Pseudonyms.open()
-        self.store = ReviewStore(database or folder / "reviews.sqlite")
-        self.reader = ""
-        self.identifiers: Identifiers = "on_request"
-        self.queues = Queues(self.store.database)
-        self._mirror = ReadMirror(self.index, self.store.database, stage=FINAL_STAGE[protocol])
+        self._mirror = ReadMirror(self.index, self.store.database, stage=FINAL_STAGE[self.protocol])
+
+    def notice_erasures(self) -> None:
+        """Let go of all that is kept of the run where a patient was erased since, by this process or another.
+
+        What is under way with the former index ends with it; nothing that begins after sees the patient.
+
+        Raises:
+            WorkbenchError: the list of the erased is damaged.
+        """
+        if stamp_of(self.run.folder) == self.erasures:
+            return
+        with self._opening:
+            if stamp_of(self.run.folder) != self.erasures:
+                self._look()
+
+    def was_erased(self, token: str) -> bool:
+        """Return whether a token stood for an exam of a patient who was erased."""
+        query = """SELECT count(*) FROM read_parquet($exams) WHERE left(sha256($run_id || '/' || exam_id), 16) = $token
+            AND list_contains($patients, sha256($salt || patient_id))"""
+        asked = {"exams": str(layout.exams_path(self.run.folder)), "run_id": self.run_id, "token": token}
+        list_ = forgotten(self.run.folder)
+        return bool(list_) and bool(self.index.one(query, {**asked, **list_})[0])
+
+    def erase(self, patient: str, by: str) -> Erasure:
+        """Erase a patient, by id or pseudonym, from the reads, their exports and this run's pages.
+
+        Raises:
+            WorkbenchError: there is no such patient, or a file cannot be written.
+        """
+        gone = erase_patient(self.store.database, patient.strip(), self.names, by=by, runs=[self.run.folder])
+        self.notice_erasures()
+        return gone
 
     @property
     def blind(self) -> bool:

@@ -40,7 +40,11 @@ def enter(desk: Desk) -> Identity:
     """Return who is there; where nobody may be, show why and stop.
 
     In team mode the session is looked up anew at every interaction. Without a team this machine's one user is there.
+
+    Raises:
+        WorkbenchError: the list of erased patients is damaged.
     """
+    notice_erasures(desk)
     door = door_of(desk)
     if door is None:
         _refuse_other_machines()
@@ -58,6 +62,22 @@ def enter(desk: Desk) -> Identity:
         _watch(door)
     st.session_state[_IDENTITY] = identity
     return identity
+
+
+def notice_erasures(desk: Desk) -> bool:
+    """Look whether a patient was erased since this tab last did, drop what the tab kept of exams that are gone.
+
+    Raises:
+        WorkbenchError: the list of erased patients is damaged.
+    """
+    desk.notice_erasures()
+    if st.session_state.setdefault("erasures", desk.erasures) == desk.erasures:
+        return False
+    drafts = st.session_state["drafts"]
+    for name in [name for name in drafts if desk.exam_of(desk.token(name[1])) is None]:
+        del drafts[name]
+    st.session_state["erasures"] = desk.erasures
+    return True
 
 
 def open_page(page: str) -> Desk:
@@ -166,10 +186,12 @@ def dialog(title: str, **named: Any) -> Callable[[Callable[..., Any]], Callable[
 
 
 def _checked(part: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a part that looks the session up itself, since its run passes by the entry of the app."""
+    """Return a part that looks for the session and for erasures, since its run passes by the entry of the app."""
 
     @functools.wraps(part)
     def checked(*values: Any, **named: Any) -> Any:
+        if _erased_since(st.session_state["desk"]):
+            st.rerun(scope="app")
         if current().team:
             door = door_of(st.session_state["desk"])
             if door is None or door.enter(_claims()).state != "open":
@@ -177,6 +199,13 @@ def _checked(part: Callable[..., Any]) -> Callable[..., Any]:
         return part(*values, **named)
 
     return checked
+
+
+def _erased_since(desk: Desk) -> bool:
+    try:
+        return notice_erasures(desk)
+    except WorkbenchError:  # the entry of the app says what is wrong
+        return True
 
 
 def sign_out(everywhere: bool = False) -> None:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow.parquet as pq
 import sqlalchemy as sa
 
+from workbench.audit.layout import exams_path
 from workbench.review.database import Database
 from workbench.review.exports import WRITERS, cell
-from workbench.review.forgotten import forget
+from workbench.review.forgotten import erased_in, forget
 from workbench.review.people import pseudonym_of
 from workbench.review.pseudonyms import Pseudonyms
 from workbench.review.store import now
@@ -45,7 +47,7 @@ class Erasure:
 
     Args:
         patient_id: who.
-        events: rows of the trail whose content is gone.
+        events: rows of the trail whose content is gone; none of a patient whom nobody has read.
         exams: the exams that those rows named.
         files: exports that no longer hold the patient; one with nothing else in it is gone.
         missing: exports of which the database knows and that are no longer where they were written.
@@ -75,12 +77,13 @@ def erase_patient(
         names: makes pseudonyms.
         by: who erases.
         folders: where copies of exports may lie, besides the places to which they were written.
-        runs: whose worklists must not show the patient again; their tables stay as they were made.
+        runs: whose worklists must not show the patient again, read or not; their tables stay as they were made.
 
     Raises:
-        WorkbenchError: nothing of this patient is stored, or a file cannot be written.
+        WorkbenchError: nothing of this patient is stored and no run shows any, or a file cannot be written.
     """
-    patient_id = _patient_of(database, patient, names)
+    runs = tuple(runs)
+    patient_id = _patient_of(database, patient, names, runs)
     exams = database.read(lambda connection: _exams(connection, patient_id))
     exported = database.read(_exported)
     missing = tuple(sorted(file for file in exported if not file.exists()))
@@ -92,7 +95,8 @@ def erase_patient(
     for run in runs:
         forget(run, patient_id)
     named = {patient_id, *exams, names.patient(patient_id), *map(names.exam, exams)}
-    count = database.write(lambda connection: _erase(connection, patient_id, exams, named, by))
+    key = f"erasure:{secrets.token_hex(16)}"
+    count = database.write(lambda connection: _erase(connection, patient_id, exams, named, key, by))
     database.compact((*ERASABLE, "drafts", "queues"))
     return Erasure(patient_id, count, tuple(sorted(exams)), cleaned, missing)
 
@@ -108,19 +112,25 @@ def drop_caches(root: Path) -> int:
     return len(found)
 
 
-def _patient_of(database: Database, patient: str, names: Pseudonyms) -> str:
-    def work(connection: sa.Connection) -> str | None:
-        for table in (*_NAMING, drafts):
-            known = connection.execute(sa.select(table.c.patient_id).distinct()).scalars()
-            for patient_id in known:
-                if patient_id is not None and patient in (patient_id, names.patient(patient_id)):
-                    return str(patient_id)
-        return None
+def _patient_of(database: Database, patient: str, names: Pseudonyms, runs: Iterable[Path]) -> str:
+    def stored(connection: sa.Connection) -> list[str]:
+        columns = [sa.select(table.c.patient_id) for table in (*_NAMING, drafts)]
+        return [one for one in connection.execute(sa.union(*columns)).scalars() if one is not None]
 
-    found = database.read(work)
-    if found is None:
-        raise WorkbenchError(f"nothing of the patient {patient!r} is stored", "check the id, or give the pseudonym")
-    return found
+    for known in (database.read(stored), *(_shown_in(run) for run in runs)):
+        if patient in known:
+            return patient
+        found = next((patient_id for patient_id in known if names.patient(patient_id) == patient), None)
+        if found is not None:
+            return found
+    raise WorkbenchError(f"nothing of the patient {patient!r} is stored", "check the id, or give the pseudonym")
+
+
+def _shown_in(run: Path) -> list[str]:
+    """Return the patients of a run whom its list does not hold yet."""
+    exams = pq.read_table(exams_path(run), columns=["patient_id"])["patient_id"].unique().to_pylist()
+    erased = erased_in(run)
+    return [patient_id for patient_id in exams if not erased(patient_id)]
 
 
 def _exams(connection: sa.Connection, patient_id: str) -> set[str]:
@@ -133,8 +143,10 @@ def _exported(connection: sa.Connection) -> set[Path]:
     return {Path(json.loads(content)["path"]) for content in connection.execute(query).scalars()}
 
 
-def _erase(connection: sa.Connection, patient_id: str, exams: set[str], named: set[str], by: str) -> int:
+def _erase(connection: sa.Connection, patient_id: str, exams: set[str], named: set[str], key: str, by: str) -> int:
     with appending(connection) as trail:
+        if (done := connection.execute(sa.select(events.c.id).where(events.c.key == key)).scalar()) is not None:
+            return _gone_by(connection, done)  # it was stored, and only the answer was lost
         found: set[int] = set()
         for table in _NAMING:
             mine = (table.c.patient_id == patient_id) | (
@@ -146,16 +158,19 @@ def _erase(connection: sa.Connection, patient_id: str, exams: set[str], named: s
             if any(name in row["filters"] for name in map(_inside_json, named)):
                 queue = (queues.c.owner == row["owner"]) & (queues.c.name == row["name"])
                 connection.execute(queues.delete().where(queue))
-        if not found:
-            return 0
         actor = pseudonym_of(connection, trail, by)
         gone = [{"event_id": event_id, "erased_by": trail.next_id} for event_id in sorted(found)]
-        erasure = trail.append(f"erasure:{secrets.token_hex(16)}", "erasure", actor, now(), {"tombstones": gone})
+        erasure = trail.append(key, "erasure", actor, now(), {"tombstones": gone})
         erased = sa.select(tombstones.c.event_id).where(tombstones.c.erased_by == erasure)
         for name in ERASABLE:
             table = metadata.tables[name]
             connection.execute(table.delete().where(table.c.event_id.in_(erased)))
         return len(found)
+
+
+def _gone_by(connection: sa.Connection, erasure: int) -> int:
+    query = sa.select(sa.func.count()).select_from(tombstones).where(tombstones.c.erased_by == erasure)
+    return int(connection.execute(query).scalar() or 0)
 
 
 def _inside_json(text: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
@@ -20,6 +20,8 @@ from workbench.review.trail import Trail, Verdict, appending, check_trail
 
 __all__ = ["NotSavedError", "ReviewStore"]
 
+T = TypeVar("T")
+
 _PLACE: Final = ("run_id", "exam_id", "reader", "protocol", "stage")
 _SEEING: Final = tuple(stage for stage in VISIBLE if not is_blind(stage))
 
@@ -30,13 +32,18 @@ class ReviewStore:
     Args:
         place: an SQLite file or ``postgresql://user@host/name``; made, or brought up to date, when opened.
         patience: seconds for which a write is tried again while the database is busy or away.
+        erased: whether a patient was erased, asked inside each transaction; an erasure marks the patient first and
+            deletes after, so that no read can slip in between.
 
     Raises:
         WorkbenchError: it is no database, cannot be written, is away, or was made by a later version.
     """
 
-    def __init__(self, place: Path | str, *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, place: Path | str, *, patience: float = PATIENCE, erased: Callable[[str], bool] | None = None
+    ) -> None:
         self.database = Database(place, patience=patience)
+        self._erased = erased
 
     def save(self, submission: Submission) -> tuple[SavedRead, ...]:
         """Store a submission, both eyes or neither, and return its rows once they are on the disk.
@@ -48,7 +55,7 @@ class ReviewStore:
             NotSavedError: the database refused, is busy or away past the patience, the key belongs to other content,
                 or the protocol has closed this stage for this reader.
         """
-        stored = self.database.write(lambda connection: _save(connection, submission))
+        stored = self._write(submission.patient_id, lambda connection: _save(connection, submission))
         if not _same_content(stored, submission):
             raise NotSavedError("not saved: this save was already used for other entries", "reload the page")
         return tuple(stored)
@@ -62,7 +69,7 @@ class ReviewStore:
             NotSavedError: it could not be recorded, hence must not be shown; or the blinded read is not saved yet.
         """
         shown = _json(visible_answer(answer, place.stage))
-        stored = self.database.write(lambda connection: _reveal(connection, place, patient_id, shown))
+        stored = self._write(patient_id, lambda connection: _reveal(connection, place, patient_id, shown))
         revealed: dict[str, Any] = json.loads(stored)
         return revealed
 
@@ -154,7 +161,7 @@ class ReviewStore:
             connection.execute(drafts.delete().where(*_at(drafts, place)))
             connection.execute(drafts.insert(), {**place_of(place), **row})
 
-        self.database.write(work)
+        self._write(patient_id, work)
 
     def load_draft(self, place: DraftPlace) -> dict[str, Any] | None:
         """Return what this reader left unsaved of this exam at this stage, None when nothing."""
@@ -182,6 +189,20 @@ class ReviewStore:
     def close(self) -> None:
         """Let go of the database."""
         self.database.close()
+
+    def _write(self, patient_id: str, work: Callable[[sa.Connection], T]) -> T:
+        """Do ``work`` unless the patient was erased."""
+        erased = self._erased
+        if erased is None:
+            return self.database.write(work)
+
+        def unless_erased(connection: sa.Connection) -> T:
+            with appending(connection):  # nobody erases from here on
+                if erased(patient_id):
+                    raise NotSavedError("not saved: this patient was erased", "go back to the worklist")
+                return work(connection)
+
+        return self.database.write(unless_erased)
 
     def _read(self, *conditions: sa.ColumnElement[bool]) -> list[SavedRead]:
         return self.database.read(lambda connection: _rows(connection, *conditions))
