@@ -12,8 +12,7 @@ import pandas as pd
 from workbench.audit.layout import CLEAN, RunManifest
 from workbench.audit.predictions_words import threshold_words
 from workbench.audit.results import Run
-from workbench.metrics import agreement, calibration, discrimination, referral
-from workbench.metrics.bootstrap import clustered_interval
+from workbench.metrics import agreement, bootstrap, calibration, discrimination, referral
 from workbench.report.figures import Figure, Figures, not_measured
 from workbench.report.headline import RATES, figure_of
 from workbench.report.performance import CLEAN_FIGURES, judged_eyes
@@ -180,21 +179,18 @@ def independent_difference(here: Figure, there: Figure) -> Figure:
     return Figure(name, difference, low, high, n, clusters, None, "square and add")
 
 
-def paired_difference(here: Run, there: Run, name: str) -> Figure:
+def paired_difference(here: Run, there: Run, name: str, measurement: str = CLEAN) -> Figure:
     """Return ``there - here`` of two models on the same exams, resampling patients once for both."""
-    arrays = _paired_arrays(here, there, name)
+    arrays = _paired_arrays(here, there, name, measurement)
     if arrays is None:
         return not_measured(f"{name}_difference", "the same photographs: not a property of the model")
     patients, metric, truth, mine, theirs = arrays
-
-    def difference(*columns: np.ndarray) -> float:
-        *shared, one, other = columns
-        return metric(*shared, other) - metric(*shared, one)
-
-    columns = (mine, theirs) if truth is None else (truth, mine, theirs)
+    shared = () if truth is None else (truth,)
     seed = seed_for(here.manifest.seed, there.manifest.model_hash, name)
-    found = clustered_interval(difference, patients, *columns, resamples=here.summary.resamples, seed=seed)
-    return figure_of(f"{name}_difference", found)
+    found = bootstrap.paired_difference(
+        metric, patients, (*shared, theirs), (*shared, mine), resamples=here.summary.resamples, seed=seed
+    )
+    return figure_of(f"{name}_difference", found.difference, measurement)
 
 
 _OF_EXAMS: Final[dict[str, tuple[Callable[..., float], str | None, str]]] = {
@@ -217,11 +213,11 @@ _OF_EYES: Final[dict[str, tuple[Callable[..., float], str, str]]] = {
 _Arrays = tuple[np.ndarray, Callable[..., float], np.ndarray | None, np.ndarray, np.ndarray]
 
 
-def _paired_arrays(here: Run, there: Run, name: str) -> _Arrays | None:
+def _paired_arrays(here: Run, there: Run, name: str, measurement: str) -> _Arrays | None:
     if name in _OF_EXAMS:
         metric, truth, answer = _OF_EXAMS[name]
         keys = ["exam_id"]
-        one, other = (run.decisions()[lambda table: table["measurement"] == CLEAN] for run in (here, there))
+        one, other = (run.decisions()[lambda table: table["measurement"] == measurement] for run in (here, there))
     elif name in _OF_EYES:
         metric, truth, answer = _OF_EYES[name]
         keys = ["exam_id", "eye"]

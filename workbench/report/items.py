@@ -14,6 +14,7 @@ from workbench.report.explained import MethodSummary
 from workbench.report.figures import Figure, Figures
 from workbench.report.headline import Headline
 from workbench.report.read_from import ReadFrom
+from workbench.report.side_by_side import SideBySide
 from workbench.report.subgroups import Attribute
 from workbench.report.two_eyes import TwoEyes
 from workbench.report.uncertainty import Uncertainty
@@ -54,6 +55,7 @@ class Evidence:
     maps: tuple[MethodSummary, ...]
     credibility: Credibility | None
     comparisons: tuple[Comparison, ...]
+    side_by_side: SideBySide | None
     two_eyes: TwoEyes
     read_from: ReadFrom
     uncertainty: Uncertainty

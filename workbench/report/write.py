@@ -43,6 +43,7 @@ from workbench.report.items import Evidence, Item, items
 from workbench.report.map_checks import map_checks
 from workbench.report.matrix import matrix
 from workbench.report.read_from import read_from
+from workbench.report.side_by_side import SideBySide, side_by_side
 from workbench.report.two_eyes import two_eyes
 from workbench.report.uncertainty import short, uncertainty
 from workbench.report.weak_eye import weak_eyes
@@ -110,6 +111,7 @@ def assemble(run: Run, others: Sequence[Run] = (), *, cases: bool = True, reader
         worst_cases=worst,
         weak_eyes=weak_eyes(run, found),
         comparisons=comparisons,
+        side_by_side=side_by_side(run, others),
         two_eyes=two_eyes(run, figures),
         read_from=read_from(run, figures),
         uncertainty=uncertainty(run, figures),
@@ -240,6 +242,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "read_from": {"exposed": evidence.read_from.exposed, "sentences": list(evidence.read_from.sentences)},
         "maps": [asdict(one) for one in evidence.maps],
         "comparisons": [_comparison_json(one) for one in evidence.comparisons],
+        "side_by_side": None if evidence.side_by_side is None else _beside_json(evidence.side_by_side),
         "cases": [
             {"group": group.title, "total": group.total, "shown": [case.exam_id for case in group.cases]}
             for group in report.groups
@@ -261,3 +264,19 @@ def _comparison_json(comparison: Comparison) -> dict[str, Any]:
         for one in comparison.figures
     ]
     return values
+
+
+def _beside_json(beside: SideBySide) -> dict[str, Any]:
+    return {
+        "models": [asdict(column) for column in beside.columns],
+        "figures": [
+            {
+                **cell.figure.as_json(),
+                "model": column.name,
+                "difference": None if cell.difference is None else cell.difference.as_json(),
+            }
+            for block in beside.blocks
+            for line in block.lines
+            for column, cell in zip(beside.columns, line.cells, strict=True)
+        ],
+    }
