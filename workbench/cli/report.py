@@ -16,7 +16,7 @@ def report(
         list[Path] | None,
         typer.Option(
             help="Another run to set beside it: the same model on another set, or another model on the same exams. "
-            "May be given several times.",
+            "May be given several times: models on the same exams stand side by side, clean and under every stress.",
             metavar="OTHER_RUN",
         ),
     ] = None,
