@@ -268,7 +268,8 @@ def where_maps_lie(desk: Desk, exam_id: str) -> None:
 
 def under_stress(case: Case) -> None:
     """Show what each stress did to the call, and whether a human would have been asked."""
-    st.html(f"<b>Under stress</b> <span class='quiet'>{stress_summary(case)} {what_would_flip(case.stresses)}</span>")
+    told = " ".join((stress_summary(case), what_would_flip(case.stresses), *case.searched))
+    st.html(f"<b>Under stress</b> <span class='quiet'>{told}</span>")
     if case.stresses:
         st.html(stress_table(case))
 

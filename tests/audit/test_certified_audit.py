@@ -21,6 +21,7 @@ from workbench.audit.preparation import CERTIFIED_CHUNK, measurements_of
 from workbench.audit.results import Run
 from workbench.audit.runner import run_audit
 from workbench.models.paired import PairedEyeNet
+from workbench.report.write import as_html, assemble
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.model_card import Architecture
 from workbench.schema.specs import PolicySpec, SmoothingSpec
@@ -185,6 +186,14 @@ def test_the_heads_margin_is_a_row(proved: Run) -> None:
     part = pd.concat([proved.part("head_margin", chunk) for chunk in range(2)])
     done = part[part["status"] == "done"]["margin_share"]
     assert row["value"].item() == pytest.approx(float(done.median()))
+
+
+def test_the_report_says_what_is_proved_and_of_which_system(proved: Run) -> None:
+    page = as_html(assemble(proved))
+    assert "It certifies this smoothed system, not the deployed one" in page
+    assert page.count("answered rightly by the smoothed system") == 2
+    assert "it bounds changes of <i>features</i>" in page
+    assert "<svg" in page.split("<h3>Certified</h3>")[1].split("<h3>")[0]
 
 
 @pytest.mark.parametrize(

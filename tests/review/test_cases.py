@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tests.run_folder import make_run
 from workbench.audit import layout
 from workbench.audit.outcomes import what_would_flip
 from workbench.audit.results import Run, open_run
@@ -315,3 +316,13 @@ def test_what_would_flip_names_the_mildest_strength_of_each_stress_and_is_veiled
             told += 1
         assert what_would_flip(veiled(case, "first").stresses) == ""
     assert told > 0
+
+
+def test_the_severity_search_stands_in_the_case_and_is_veiled(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", exams=8, searched=("haze",))
+    said = {exam_id: CaseBook(run).case(exam_id) for exam_id in run.exam_ids}
+    assert said["exam-003"].searched == ("Haze, searched without draws: no severity up to 5 flips it.",)
+    flipped = "Haze, searched without draws: flipped from severity 0.5, at a quality that graders would still accept"
+    assert said["exam-005"].searched == (f"{flipped}.",)
+    assert said["exam-000"].searched == (f"{flipped}; a higher level flips it back.",)
+    assert veiled(said["exam-000"], "first").searched == ()

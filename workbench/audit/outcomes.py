@@ -76,5 +76,23 @@ def what_would_flip(outcomes: Sequence[StressOutcome]) -> str:
     return f"What would flip this call, mildest measured: {'; '.join(told)}." if told else ""
 
 
+def searched(mildest: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return in words, per corruption, the mildest severity that flips a call and what graders would say of it.
+
+    Args:
+        mildest: by corruption an exam's row of `MILDEST_SCHEMA`, see `Run.mildest`.
+    """
+    return tuple(_of_search(stress_name(name), found) for name, found in mildest.items())
+
+
+def _of_search(corruption: str, found: Mapping[str, Any]) -> str:
+    if found["severity"] is None:
+        return f"{corruption}, searched without draws: no severity up to 5 flips it."
+    accepted = "graders would still accept" if found["accepted"] else "graders would reject"
+    back = "" if found["steady"] else "; a higher level flips it back"
+    at = f"from severity {found['severity']:.3g}"
+    return f"{corruption}, searched without draws: flipped {at}, at a quality that {accepted}{back}."
+
+
 def _flag(value: Any) -> bool | None:
     return None if value is None or pd.isna(value) else bool(value)

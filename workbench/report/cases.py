@@ -9,7 +9,7 @@ from typing import Any, Final
 import pandas as pd
 
 from workbench.audit.layout import CLEAN
-from workbench.audit.outcomes import stress_outcomes, what_would_flip
+from workbench.audit.outcomes import searched, stress_outcomes, what_would_flip
 from workbench.audit.predictions_lacks import NEEDS_MODEL
 from workbench.audit.predictions_words import answer_value, answer_words, threshold_words
 from workbench.audit.results import HeatMap, Run
@@ -194,18 +194,7 @@ def _flips(run: Run, exam_id: str) -> Iterator[str]:
     if outcomes:
         held = f"None of the {counted(len(outcomes), 'measured stress', 'measured stresses')} flips this call."
         yield what_would_flip(outcomes) or held
-    for name, found in run.mildest(exam_id).items():
-        yield _searched(stress_name(name), found)
-
-
-def _searched(corruption: str, found: dict[str, Any]) -> str:
-    """Return the mildest severity that flips the call of the model without draws, and what graders would say."""
-    if found["severity"] is None:
-        return f"{corruption}, searched without draws: no severity up to 5 flips it."
-    accepted = "graders would still accept" if found["accepted"] else "graders would reject"
-    back = "" if found["steady"] else "; a higher level flips it back"
-    at = f"from severity {found['severity']:.3g}"
-    return f"{corruption}, searched without draws: flipped {at}, at a quality that {accepted}{back}."
+    yield from searched(run.mildest(exam_id))
 
 
 def _eyes(run: Run, exam_id: str) -> Iterator[EyePicture]:

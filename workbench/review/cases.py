@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from workbench.audit.layout import CLEAN
-from workbench.audit.outcomes import StressOutcome, stress_outcomes
+from workbench.audit.outcomes import StressOutcome, searched, stress_outcomes
 from workbench.audit.predictions_lacks import NO_EYE
 from workbench.audit.results import Run
 from workbench.review.protocols import VISIBLE
@@ -85,6 +85,8 @@ class Case:
     eyes: dict[str, EyeCase]
     flags: tuple[Flag, ...]
     stresses: tuple[StressOutcome, ...]
+    searched: tuple[str, ...]
+    """What the severity searches found, a sentence each."""
     withheld: dict[str, dict[str, str]]
 
     def model_answer(self, eye: str) -> dict[str, Any]:
@@ -128,6 +130,7 @@ def veiled(case: Case, stage: str) -> Case:
         eyes={name: replace(eye, answer=_veiled_answer(eye.answer, shows)) for name, eye in case.eyes.items()},
         flags=tuple(flags),
         stresses=case.stresses if everything else (),
+        searched=case.searched if everything else (),
         withheld=case.withheld if everything else {name: {} for name in case.withheld},
     )
 
@@ -179,6 +182,7 @@ class CaseBook:
             eyes=eyes,
             flags=tuple(self._flags(eyes, clean, withheld)),
             stresses=stress_outcomes(self.run.manifest, decisions),
+            searched=searched(self.run.mildest(exam_id)),
             withheld=withheld,
         )
 
