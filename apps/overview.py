@@ -9,6 +9,7 @@ import streamlit as st
 from workbench.report import charts, uncertainty_charts
 from workbench.report.figures import Figures
 from workbench.report.headline import conditions, headline
+from workbench.report.matrix import matrix_chart
 from workbench.report.words import full_words
 from workbench.review.desk import Desk
 from workbench.review.entrance import open_page
@@ -20,6 +21,7 @@ PLOTS = {
     "The three rates under every condition": charts.three_rates_chart,
     "Reliability of P(referable)": uncertainty_charts.reliability_chart,
     "What acting on the model is worth (decision curve)": uncertainty_charts.net_benefit_chart,
+    "Every stress by its strength: the stronger the colour, the more exams": matrix_chart,
     "Error against the strength of each stress": charts.stress_chart,
     "What the model keeps, if it refers the exams that it is least sure of": uncertainty_charts.referral_chart,
 }

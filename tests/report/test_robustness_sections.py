@@ -12,9 +12,10 @@ from tests.run_folder import STRESSES, make_run
 from workbench.audit import layout
 from workbench.audit.results import Run, open_run
 from workbench.report.certified import Smoothed, sentence
+from workbench.report.drawing import inline_svg
 from workbench.report.figures import Figure, Figures
 from workbench.report.headline import conditions
-from workbench.report.matrix import matrix
+from workbench.report.matrix import matrix, matrix_chart
 from workbench.report.severity import searches, severity_chart
 from workbench.report.weak_eye import weak_eyes
 from workbench.report.write import Report, as_html, as_json, assemble
@@ -62,6 +63,19 @@ def test_the_matrix_holds_every_condition_once_and_its_darkest_cell_is_the_large
         shades = [cell.shade or 0.0 for cell in (*cells, clean)]
         assert max(shades) == 1.0
         assert np.allclose(sorted(shades), sorted((one.value or 0.0) / (largest.value or 1.0) for one in rates))
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_matrix_as_a_picture_says_what_its_cells_say(one_eyed: Run, dark: bool) -> None:
+    made = matrix(conditions(one_eyed, Figures(one_eyed)))
+    assert made is not None
+    chart = matrix_chart(one_eyed, dark=dark)
+    rows = [row for rows in chart.to_dict()["datasets"].values() for row in rows]
+    cells = [cell for block in made.blocks for line in block.lines for rate in line.rates for cell in rate if cell]
+    assert {cell.told for cell in cells} <= {row["told"] for row in rows}
+    strongest = {row["colour"] for row in rows if row["told"] in {cell.told for cell in cells if cell.shade == 1}}
+    assert len(strongest) == 3
+    assert inline_svg(chart, "matrix").startswith("<svg")
 
 
 def test_what_the_plan_does_not_hold_is_an_empty_cell(one_eyed: Run) -> None:

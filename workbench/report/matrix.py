@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from workbench.report.figures import Figure
-from workbench.report.headline import Condition
+import altair
+import pandas as pd
+
+from workbench.audit.results import Run
+from workbench.report.chart_style import colours, styled
+from workbench.report.figures import Figure, Figures
+from workbench.report.headline import Condition, conditions
 from workbench.report.words import counted, full_words
 from workbench.schema.specs import StressSpec
 from workbench.schema.words import percent, stress_name, whose_words
+
+RATES: Final = ("Error", "Referred", "Silent failure")
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,49 @@ def matrix(found: tuple[Condition, ...]) -> Matrix | None:
     darkest = tuple(max(of_rate, key=lambda one: one.value or 0.0) for of_rate in zip(*map(_rates, found), strict=True))
     blocks = (_block(title, unit, of_unit, found[0], darkest) for (title, unit), of_unit in stressed.items())
     return Matrix(tuple(blocks), darkest)
+
+
+def matrix_chart(run: Run, *, dark: bool = False) -> altair.VConcatChart:
+    """Return the matrix as a picture, a row of panels per unit of strength; a cell pointed at tells its interval."""
+    made = matrix(conditions(run, Figures(run)))
+    blocks = () if made is None else made.blocks
+    return styled(altair.vconcat(*(_panels(block, dark) for block in blocks), spacing=18), dark)
+
+
+def _panels(block: Block, dark: bool) -> altair.HConcatChart:
+    panels = []
+    names = ["Clean", *(line.words for line in block.lines)]
+    for place, rate in enumerate(RATES):
+        rows = [("Clean", at, block.clean[place]) for at in block.strengths]
+        rows += [
+            (line.words, at, cell)
+            for line in block.lines
+            for at, cell in zip(block.strengths, line.rates[place], strict=True)
+            if cell is not None
+        ]
+        data = pd.DataFrame(
+            [(name, at, one.words, one.told, _mixed(one.shade, place, dark)) for name, at, one in rows],
+            columns=["stress", "strength", "words", "told", "colour"],
+        )
+        axis = altair.Axis(labelLimit=260) if place == 0 else None
+        base = altair.Chart(data).encode(
+            x=altair.X("strength:O", sort=list(block.strengths), title=block.unit, axis=altair.Axis(labelAngle=0)),
+            y=altair.Y("stress:N", sort=names, title=None, axis=axis),
+            tooltip=altair.Tooltip("told:N", title="found"),
+        )
+        cells = base.mark_rect().encode(color=altair.Color("colour:N", scale=None))
+        words = base.mark_text(color="#e8eaed" if dark else "#1f2933", fontSize=11).encode(text="words:N")
+        panel = altair.layer(cells, words)
+        panels.append(panel.properties(title=f"{rate}, %", width=altair.Step(38), height=altair.Step(19)))
+    return altair.hconcat(*panels, spacing=10)
+
+
+def _mixed(shade: float | None, place: int, dark: bool) -> str:
+    """Return the colour of a cell: up to so much of its rate's colour that its number stays readable."""
+    ground, full = ("#1a1f27" if dark else "#f3f6f9"), colours(dark)[place]
+    share = 0.62 * (shade or 0.0)
+    ends = [[int(colour[at : at + 2], 16) for at in (1, 3, 5)] for colour in (ground, full)]
+    return "#" + "".join(f"{round((1 - share) * one + share * other):02x}" for one, other in zip(*ends, strict=True))
 
 
 def _unit(condition: Condition) -> tuple[str, str]:
