@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from workbench.audit.layout import part_path
 from workbench.audit.patterns import manifest_to_fit_on, places_not_judged
 from workbench.audit.results import Run
 from workbench.audit.runner import run_audit
+from workbench.report.write import write_report
 from workbench.schema.errors import WorkbenchError
 
 PLAN = (
@@ -97,9 +100,30 @@ def test_another_pattern_than_was_measured_under_is_refused(fitted: Run, small: 
     assert stored_bytes(tmp_path / "run") == stored_bytes(fitted.folder)
 
 
+def test_the_report_shows_the_patterns_and_how_much_of_it_survives_in_both_eyes_alike(fitted: Run) -> None:
+    html = write_report(fitted.folder).read_text(encoding="utf-8")
+    told = json.loads((fitted.folder / "report.json").read_text(encoding="utf-8"))["one_for_all"]
+    assert told["fitted_on"] == "3 exams of other patients: audited exams that are not judged under it"
+    assert html.count("data:image/png;base64") == 2 + 1 + 1 + 2  # universal, locked, OS alone, signs by lot
+    assert html.count("OD and OS alike") == 2  # the name and its alternative text
+    checks = fitted.stress_checks().set_index(["measurement", "exam_id"])
+    budget = next(one for one in told["budgets"] if one["budget"] == "ε = 4/255")
+    assert budget["sentence"] in unescape(html)
+    for name, share in budget["turned"].items():
+        own = checks.loc[f"{name}@4"]
+        fresh = own[~own["already"].astype(bool)]
+        assert share["n"] == len(fresh)
+        assert share["value"] == pytest.approx(fresh["success"].mean())
+    universal, locked = (budget["turned"][name]["value"] for name in ("universal", "sensor_locked"))
+    assert budget["survives"]["value"] == (pytest.approx(locked / universal) if universal else None)
+    alone = next(one for one in told["budgets"] if "OS only" in one["budget"])
+    assert alone["turned"]["sensor_locked"]["reason"] == "sensor-locked attack is not in the plan at this budget"
+
+
 def test_what_cannot_be_fitted_fails_with_its_reason_and_the_rest_goes_on(small: Small, tmp_path: Path) -> None:
     plan = "stresses=[{name: universal, strengths: [2], exams: 3, options: {passes: 0}}, {name: noise, strengths: [1]}]"
     run = run_audit(small.config(plan, "explanations.methods=[]"), tmp_path / "run")
+    assert "no pattern could be made" in write_report(run.folder).read_text(encoding="utf-8")
     failures = run.failures().set_index("measurement")["reason"]
     assert failures.loc["pattern.universal@2"].str.startswith("passes: 0").all()
     assert failures.loc["universal@2"].str.startswith("no pattern could be made: passes: 0").all()

@@ -18,6 +18,7 @@ from workbench.report.side_by_side import SideBySide
 from workbench.report.subgroups import Attribute
 from workbench.report.two_eyes import TwoEyes
 from workbench.report.uncertainty import Uncertainty
+from workbench.report.universal import OneForAll
 from workbench.report.weak_eye import OneEye
 from workbench.report.words import counted, full_words, listed
 from workbench.report.worst_case import WorstCase
@@ -62,6 +63,7 @@ class Evidence:
     cases: int
     worst_cases: tuple[WorstCase, ...] = ()
     weak_eyes: tuple[OneEye, ...] = ()
+    one_for_all: OneForAll | None = None
 
 
 @dataclass(frozen=True)

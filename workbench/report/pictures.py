@@ -62,6 +62,16 @@ def difference_uri(clean: bytes, stressed: bytes) -> tuple[str, int]:
     return picture_uri(Image.fromarray((128 + times * change).clip(0, 255).astype(np.uint8))), times
 
 
+def pattern_uri(values: Float[np.ndarray, "height width 3"], size: float) -> str:
+    """Return a pattern as a data URI: grey is none, ±``size`` the ends of each colour. Lossless: all of it is grain."""
+    share = values / size if size > 0 else np.zeros_like(values)
+    image = Image.fromarray(np.round(127.5 + 127.5 * share).clip(0, 255).astype(np.uint8))
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
 def picture_uri(image: Image.Image) -> str:
     """Return a picture as a data URI, scaled down to `LONGEST_SIDE`, without metadata."""
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)

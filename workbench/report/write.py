@@ -27,6 +27,7 @@ from workbench.report import (
     severity,
     subgroups,
     uncertainty_charts,
+    universal,
     words,
 )
 from workbench.report import readers as of_readers
@@ -110,6 +111,7 @@ def assemble(run: Run, others: Sequence[Run] = (), *, cases: bool = True, reader
         credibility=attack_checks.credibility(figures, found, worst),
         worst_cases=worst,
         weak_eyes=weak_eyes(run, found),
+        one_for_all=universal.one_for_all(run, found),
         comparisons=comparisons,
         side_by_side=side_by_side(run, others),
         two_eyes=two_eyes(run, figures),
@@ -237,6 +239,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "confusion": performance.confusion(evidence.run).tolist() if "accuracy" not in lacks else None,
         "cohort": asdict(evidence.cohort),
         "worst_cases": [asdict(one) for one in evidence.worst_cases],
+        "one_for_all": universal.as_json(evidence.one_for_all),
         "weak_eyes": [asdict(one) | {"weak": one.weak} for one in evidence.weak_eyes],
         "credibility": None if evidence.credibility is None else asdict(evidence.credibility),
         "read_from": {"exposed": evidence.read_from.exposed, "sentences": list(evidence.read_from.sentences)},
