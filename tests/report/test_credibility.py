@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.report.conftest import Written
+from workbench.report.attack_checks import credibility
 from workbench.schema.credibility import CHECKS, DECISIVE, Outcome, grade_of
 
 PASSED: dict[int, Outcome] = dict.fromkeys(CHECKS, "passed")
@@ -49,3 +51,23 @@ def test_the_worst_case_of_an_exam_is_over_attacks_before_the_mean(written: Writ
     assert worst.error.value == pytest.approx(by_hand)
     assert worst.error.value >= max(values[exams].mean() for values in wrong.values())
     assert worst.error.low is not None
+
+
+def test_signs_by_lot_are_compared_with_the_attack_of_the_same_budget_and_eyes(written: Written) -> None:
+    evidence = written.report.evidence
+    pgd = next(one for one in evidence.headline.conditions if one.measurement.id == "pgd@1")
+    assert pgd.error.value is not None
+    assert pgd.measurement.stress is not None
+
+    def outcome(error: float, **of: object) -> str:
+        spec = pgd.measurement.stress.model_copy(update={"name": "universal_noise", **of})  # type: ignore[union-attr]
+        measurement = pgd.measurement.model_copy(update={"id": spec.measurement_id, "stress": spec})
+        noise = replace(pgd, measurement=measurement, error=replace(pgd.error, value=error))
+        told = credibility(evidence.figures, (*evidence.headline.conditions, noise))
+        assert told is not None
+        return next(one.outcome for one in told.checks if one.number == 12)
+
+    least = min(one.error.value or 0.0 for one in evidence.headline.conditions if one.measurement.id.endswith("@1"))
+    assert outcome(least) == "passed"
+    assert outcome(pgd.error.value + 0.01) == "failed"
+    assert outcome(1.0, strength=77.0) == outcome(1.0, eyes="OS") == "not run"

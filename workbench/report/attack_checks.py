@@ -15,10 +15,12 @@ from workbench.report.headline import Condition
 from workbench.report.words import full_words, listed
 from workbench.report.worst_case import WorstCase
 from workbench.schema.credibility import CHECKS, UPPER_BOUND, Grade, Outcome, grade_of
+from workbench.schema.threat import UNIVERSAL
 from workbench.schema.words import percent
 
 SINGLE_STEP: Final = "fgsm"
 ITERATIVE: Final = "pgd"
+NOISE: Final = "universal_noise"
 
 NOT_RUN: Final[dict[int, str]] = {
     1: "the run keeps no hash of the buffers before and after",
@@ -30,7 +32,6 @@ NOT_RUN: Final[dict[int, str]] = {
     8: "the plan holds one setting per attack",
     10: "the plan holds no unbounded attack",
     11: "no black-box attack was compared with the white-box one exam by exam",
-    12: "the plan holds no random noise at the same ε",
     13: "the plan holds no transfer attack",
     14: "the attack sees the model without its dropout",
     15: "the attack sees the model without its dropout",
@@ -82,6 +83,7 @@ def credibility(
         return None
     judged: dict[int, Found] = {number: ("not run", why) for number, why in NOT_RUN.items()}
     judged |= {7: _iterative(attacks), 9: _grows(attacks), 19: _pixels(figures, attacks)}
+    judged[12] = _noise(attacks)
     if worst:
         judged[20] = ("passed", f"each exam's worst case is reported at {listed([one.budget for one in worst])}")
     grade = grade_of({number: outcome for number, (outcome, _) in judged.items()})
@@ -155,8 +157,30 @@ def _iterative(attacks: list[Condition]) -> Found:
     return "passed", f"at {len(pairs)} of {len(pairs)} budgets"
 
 
+def _noise(attacks: list[Condition]) -> Found:
+    """Compare signs by lot with every attack that follows the gradient exam by exam, at the same ε and eyes."""
+    errors = _by_name(attacks)
+    pairs = [
+        (strength, value, found[strength])
+        for eyes, noise in ((key.partition(".")[2], of) for key, of in errors.items() if key.startswith(f"{NOISE}."))
+        for key, found in errors.items()
+        if key.partition(".")[2] == eyes and key.partition(".")[0] not in UNIVERSAL
+        for strength, value in noise.items()
+        if strength in found
+    ]
+    if not pairs:
+        return "not run", "the plan holds no signs by lot (universal_noise) at the ε and eyes of an attack"
+    beaten = sorted({strength for strength, noise, attack in pairs if noise > attack})
+    if beaten:
+        told = ", ".join(f"{strength:g}/255" for strength in beaten)
+        return "failed", f"signs by lot leave more errors than an attack at ε = {told}"
+    return "passed", f"signs by lot leave no more errors than the attack, at {len(pairs)} of {len(pairs)} budgets"
+
+
 def _grows(attacks: list[Condition]) -> Found:
-    ladders = [sorted(found.items()) for found in _by_name(attacks).values() if len(found) > 1]
+    """Look for drops; one pattern for all exams is not searched per exam, and signs by lot fall by chance."""
+    by_name = {key: found for key, found in _by_name(attacks).items() if key.partition(".")[0] not in UNIVERSAL}
+    ladders = [sorted(found.items()) for found in by_name.values() if len(found) > 1]
     if not ladders:
         return "not run", "one strength only"
     drops = [(low, high) for ladder in ladders for low, high in pairwise(ladder) if high[1] < low[1]]
