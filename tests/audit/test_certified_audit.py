@@ -63,6 +63,9 @@ def test_the_rows_are_the_certificates_of_the_parts(proved: Run, sigma: float) -
     for at, value in curve.items():
         assert value == pytest.approx(float((right & (exams["radius"] >= float(str(at)))).mean()))
     assert curve.is_monotonic_decreasing
+    sick = decisions["referable"].fillna(False).astype(bool)
+    for at, value in rows_of(proved, "certified_sensitivity", sigma).set_index("at")["value"].items():
+        assert value == pytest.approx(float((right & (exams["radius"] >= float(str(at))))[sick].mean()))
     assert rows_of(proved, "abstention_rate", sigma)["value"].item() == pytest.approx(exams["abstained"].mean())
     agreed = (exams["called_referable"] == decisions["called_referable"])[~exams["abstained"]]
     assert rows_of(proved, "smoothed_agreement", sigma)["value"].item() == pytest.approx(agreed.mean())
@@ -191,7 +194,7 @@ def test_the_heads_margin_is_a_row(proved: Run) -> None:
 def test_the_report_says_what_is_proved_and_of_which_system(proved: Run) -> None:
     page = as_html(assemble(proved))
     assert "It certifies this smoothed system, not the deployed one" in page
-    assert page.count("answered rightly by the smoothed system") == 2
+    assert page.count("the smoothed system answers") == 2
     assert "it bounds changes of <i>features</i>" in page
     assert "<svg" in page.split("<h3>Certified</h3>")[1].split("<h3>")[0]
 

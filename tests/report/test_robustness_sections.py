@@ -158,6 +158,7 @@ def test_the_sentence_of_a_certificate_follows_the_rows(abstained: float, called
     found = Smoothed(
         SmoothingSpec(sigma=0.1),
         (share("certified_accuracy", 0.5, 0.4, 0.6),),
+        (share("certified_sensitivity", 0.3, 0.2, 0.4),),
         share("abstention_rate", abstained, abstained, abstained),
         share("certified_radius_median", 0.2, 0.1, 0.3),
         share("smoothed_agreement", 0.9, 0.8, 0.95),

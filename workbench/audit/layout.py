@@ -387,6 +387,7 @@ ROW_NAMES: Final[dict[str, str]] = {
     "flipped_up_to": "exams whose call a severity up to `at` flips; `of` accepted: and graders would accept them",
     "flips_back_share": "flipped exams whose call a higher level of the same corruption does not flip",
     "certified_accuracy": "exams whose smoothed call is right and proved within the L2 radius `at`",
+    "certified_sensitivity": "the same of the referable exams: a constant that calls nobody so shows 0 here",
     "abstention_rate": "exams that the smoothed system does not answer: its votes do not tell",
     "certified_radius_median": "L2 radius within which the smoothed call is proved, over exams that it answers",
     "smoothed_agreement": "exams that it answers whose smoothed call is the deployed call",

@@ -25,6 +25,7 @@ class Smoothed:
 
     spec: SmoothingSpec
     curve: tuple[Figure, ...]
+    sensitivity: tuple[Figure, ...]
     abstention: Figure
     radius: Figure
     agreement: Figure
@@ -54,6 +55,7 @@ def proved(run: Run, figures: Figures) -> Proved | None:
         Smoothed(
             one.smoothing,
             tuple(figures.along("certified_accuracy", one.id)),
+            tuple(figures.along("certified_sensitivity", one.id)),
             *(
                 figures.get(name, one.id)
                 for name in (
@@ -80,9 +82,10 @@ def sentence(one: Smoothed) -> str:
     if abstained.value == 1.0:
         return f"{one.words}: every exam abstains; nothing is certified."
     told = (
-        f"{one.words}: {full_words(right)} of {counted(right.n, 'exam')} are answered rightly by the smoothed system, "
-        f"{full_words(abstained)} abstain; where it answers, the call is proved within a radius of "
-        f"{value_words(one.radius)} for half of them, and it is the deployed call in {full_words(one.agreement)}."
+        f"{one.words}: the smoothed system answers {full_words(right)} of {counted(right.n, 'exam')} rightly, of the "
+        f"referable ones {full_words(one.sensitivity[0])}; {full_words(abstained)} abstain. Where it answers, the call "
+        f"is proved within a radius of {value_words(one.radius)} for half of the exams, and it is the deployed call in "
+        f"{full_words(one.agreement)}."
     )
     share = one.called.value
     if share is not None and min(share, 1 - share) <= CONSTANT:
@@ -90,15 +93,21 @@ def sentence(one: Smoothed) -> str:
     return told
 
 
-def certified_chart(found: Proved, *, dark: bool = False) -> altair.LayerChart:
-    """Return the share of exams that are right and proved against the radius, one line per noise (the first three)."""
+def certified_chart(found: Proved, *, dark: bool = False) -> altair.HConcatChart:
+    """Return the share right and proved against the radius, of all exams and of the referable ones.
+
+    One line per noise, the first three: a system that calls nobody is proved far, and no referable exam shows it.
+    """
     shown = found.smoothed[:3]
-    rows = [
-        {"rate": one.words, "condition": one.words, "radius": figure.at, **percents(figure)}
-        for one in shown
-        for figure in one.curve
-    ]
-    x = altair.X("radius:Q", title="L2 radius over both eyes, pixel range 0 to 1", axis=altair.Axis(grid=False))
     of_rate = told_apart([one.words for one in shown], dark)
-    chart = ladder(table(rows), x, "right and proved, % of exams", of_rate)
-    return styled(chart.properties(width=520, height=220), dark)
+    panels: list[altair.LayerChart] = []
+    for title, name in (("All exams", "curve"), ("Referable exams", "sensitivity")):
+        rows = [
+            {"rate": one.words, "condition": title, "radius": figure.at, **percents(figure)}
+            for one in shown
+            for figure in getattr(one, name)
+        ]
+        x = altair.X("radius:Q", title="L2 radius over both eyes, pixel range 0 to 1", axis=altair.Axis(grid=False))
+        panel = ladder(table(rows), x, None if panels else "right and proved, %", of_rate)
+        panels.append(panel.properties(title=title, width=330, height=200))
+    return styled(altair.hconcat(*panels, spacing=20), dark)

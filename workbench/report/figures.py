@@ -27,6 +27,7 @@ SHARES: Final = frozenset(
         "flipped_up_to",
         "flips_back_share",
         "certified_accuracy",
+        "certified_sensitivity",
         "abstention_rate",
         "smoothed_agreement",
         "smoothed_called_share",

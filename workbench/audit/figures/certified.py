@@ -65,8 +65,11 @@ def _smoothed(exams: pd.DataFrame, known: pd.DataFrame, at: list[float]) -> Iter
     whose, radius = exams["patient_id"].to_numpy(dtype=str), floats(exams["radius"])
     called, truth = floats(exams["called_referable"]), floats(exams["referable"])
     right = np.where(np.isnan(truth), np.nan, called == truth)  # an exam that abstains is never right
+    sick = truth == 1
     for r in at:
-        yield Figure("certified_accuracy", mean, whose, (np.where(radius >= r, right, 0 * truth),), at=r)
+        proved = np.where(radius >= r, right, 0 * truth)
+        yield Figure("certified_accuracy", mean, whose, (proved,), at=r)
+        yield Figure("certified_sensitivity", mean, whose[sick], (proved[sick],), at=r)
     answered = ~np.isnan(called)
     yield Figure("abstention_rate", mean, whose, (~answered,))
     deployed = floats(known.loc[exams.index, "called_referable"])
