@@ -23,6 +23,8 @@ CASES = [
     StressSpec(name="cleverhans_pgd", strength=2, options={"steps": 2}),
     StressSpec(name="apgd", strength=2, options={"steps": 4, "stop": False}),
     StressSpec(name="apgd", strength=0.3, options={"steps": 3, "stop": False}, aim=Aim(norm="l2", goal="untargeted")),
+    StressSpec(name="pgd", strength=8, options={"steps": 3}, aim=Aim(norm="l1")),
+    StressSpec(name="apgd", strength=8, options={"steps": 4, "stop": False}, aim=Aim(norm="l1")),
     StressSpec(name="square", strength=2, options={"tries": 60, "stop": False}),
     StressSpec(name="auto_attack", strength=1, options={"steps": 2, "tries": 2, "stop": False}),
     StressSpec(name="pgd", strength=0.5, options={"steps": 2, "step_share": 1.0}),

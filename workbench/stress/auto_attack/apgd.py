@@ -16,6 +16,12 @@ from workbench.stress.auto_attack.steps import ascend, back, random_start, refus
 from workbench.stress.target import Target
 
 MOMENTUM = 0.75
+FIRST_DENSITY = 0.2
+"""Share of an eye's values that the first steps in l1 move."""
+LOOK = 0.04
+"""Share of the steps after which the sparsity is looked at."""
+SPARSER, SHORTER, LEAST_STEP = 0.95, 1.5, 0.1
+"""In l1 (Croce, Hein 2021): what counts as sparser; by what the step is divided where it is not; its least share."""
 RISES = 0.75
 """Share of steps in which the loss must rise, or the step size is halved."""
 
@@ -30,6 +36,8 @@ def apgd(
     fast: bool = True,
 ) -> Exams:
     """Return the best iterate of Auto-PGD on the goal's smooth margin, from random starts.
+
+    In l1 it is the sparse one of Croce, Hein 2021, *Mind the box: l1-APGD*.
 
     Raises:
         WorkbenchError: steps or restarts < 1, a norm without a step.
@@ -68,6 +76,8 @@ class _State:
     rises: Float[Tensor, " row"]
     top_then: Float[Tensor, " row"]
     halved: Tensor
+    density: Float[Tensor, "row 2"]
+    changed_then: Float[Tensor, "row 2"]
 
     def of(self, kept: Tensor) -> _State:
         return _State(**{field.name: getattr(self, field.name)[kept] for field in fields(self)})
@@ -82,9 +92,13 @@ def climb(search: Search, loss: Loss, generators: Sequence[torch.Generator], ste
     now = random_start(target.clean, target.size, norm, [generators[row] for row in rows.tolist()])
     value, margin, slope = gradient(target, now, loss)
     search.keep(rows, now, margin)
-    two, none = torch.full_like(value, 2.0), torch.zeros_like(value)
-    state = _State(rows, now, now, slope, value, value, now, slope, two, none, value, none.bool())
-    looked_at, last_look = set(checkpoints(steps)), 0
+    none, share = torch.zeros_like(value), torch.full_like(value, 1.0 if norm == "l1" else 2.0)
+    density, all_values = (torch.full_like(target.size, of) for of in (FIRST_DENSITY, target.clean[0].numel() // 2))
+    state = _State(
+        rows, now, now, slope, value, value, now, slope, share, none, value, none.bool(), density, all_values
+    )
+    often = max(1, int(LOOK * steps))
+    looked_at, last_look = set(range(often, steps, often) if norm == "l1" else checkpoints(steps)), 0
     for step in range(1, steps + 1):
         if search.stop:
             kept = (~search.broken[state.rows]).nonzero()[:, 0]
@@ -94,15 +108,21 @@ def climb(search: Search, loss: Loss, generators: Sequence[torch.Generator], ste
             return
         _step(search, state, target, loss, 1.0 if step == 1 else MOMENTUM)
         if step in looked_at:
-            _look(state, step - last_look)
+            if norm == "l1":
+                _look_at_sparsity(state, target)
+            else:
+                _look(state, step - last_look)
             last_look = step
 
 
 def _step(search: Search, state: _State, target: Target, loss: Loss, momentum: float) -> None:
     norm, size = target.case.threat.norm, target.size
-    ahead = back(ascend(state.now, state.slope, state.share[:, None] * size, norm), target.clean, size, norm)
-    ahead = state.now + momentum * (ahead - state.now) + (1 - momentum) * (state.now - state.before)
-    state.before, state.now = state.now, back(ahead, target.clean, size, norm)
+    ahead = ascend(state.now, state.slope, state.share[:, None] * size, norm, state.density)
+    ahead = back(ahead, target.clean, size, norm)
+    if norm != "l1":
+        ahead = state.now + momentum * (ahead - state.now) + (1 - momentum) * (state.now - state.before)
+        ahead = back(ahead, target.clean, size, norm)
+    state.before, state.now = state.now, ahead
     value, margin, state.slope = gradient(target, state.now, loss)
     search.keep(state.rows, state.now, margin)
     state.rises += value > state.loss
@@ -124,3 +144,17 @@ def _look(state: _State, steps: int) -> None:
     state.slope = torch.where(there, state.top_slope, state.slope)
     state.loss = torch.where(halve, state.top, state.loss)
     state.halved, state.top_then, state.rises = halve, state.top.clone(), torch.zeros_like(state.rises)
+
+
+def _look_at_sparsity(state: _State, target: Target) -> None:
+    """Move fewer values, as many as the top changes; long steps again, from the top, where it has become sparser."""
+    changed = (state.top_x != target.clean).reshape(len(state.rows), 2, -1)
+    count = changed.sum(dim=2).to(state.density)
+    sparser = (count < SPARSER * state.changed_then).any(dim=1)
+    state.density = count / changed.shape[2] / SHORTER
+    state.share = torch.where(sparser, 1.0, (state.share / SHORTER).clamp(min=LEAST_STEP))
+    there = sparser[:, None, None, None]
+    state.now = torch.where(there, state.top_x, state.now)
+    state.slope = torch.where(there, state.top_slope, state.slope)
+    state.loss = torch.where(sparser, state.top, state.loss)
+    state.changed_then = count

@@ -13,7 +13,7 @@ from workbench.stress.target import Target
 
 
 def fgsm(target: Target, _: Sequence[torch.Generator], *, fast: bool = False) -> Exams:
-    """Return one step of ε up the goal's slope: along its sign in linf (Goodfellow et al. 2015), its unit vector in l2.
+    """Return one step of ε up the goal's slope: its sign in linf (Goodfellow et al. 2015), see `steps.ascend`.
 
     Raises:
         WorkbenchError: a norm without a step.
@@ -39,7 +39,7 @@ def pgd(
     fast: bool = True,
     restarts: int = 1,
 ) -> Exams:
-    """Return the best of ``steps`` projected gradient steps of ε·``step_share`` (Madry et al. 2018).
+    """Return the best of ``steps`` projected gradient steps of ε·``step_share`` (Madry et al. 2018; l1: SLIDE's).
 
     Without ``stop`` it pushes on after the goal is reached, so that strength curves and *confident* errors are seen.
     The first start is the exam itself; each further restart begins at a random point of the ball.

@@ -35,7 +35,7 @@ def auto_attack(
     """Return what the strongest of five attacks finds (after Croce, Hein 2020).
 
     Auto-PGD on the smooth margin, on the margin itself, and targeted; a minimal-norm attack; Square.
-    Where the attacker sees scores alone, or the model has no gradient, it is Square alone. Square is left out in l2.
+    Where the attacker sees scores alone, or the model has no gradient, it is Square alone. Square is linf alone.
 
     Raises:
         WorkbenchError: steps or tries < 1, a norm without a step, an attacker who sees labels alone.
