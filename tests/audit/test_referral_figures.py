@@ -6,7 +6,8 @@ import pytest
 
 from workbench.audit.figures.figure import Answered, Figure, Found
 from workbench.audit.figures.referral import SHARES, referral_figures
-from workbench.audit.layout import CLEAN, ROW_NAMES, MeasurementSpec
+from workbench.audit.layout import CLEAN, MeasurementSpec
+from workbench.audit.row_names import ROW_NAMES
 from workbench.schema.specs import StressSpec
 
 

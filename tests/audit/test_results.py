@@ -7,6 +7,7 @@ import pytest
 
 from workbench.audit import layout
 from workbench.audit.results import open_run
+from workbench.audit.row_names import ROW_NAMES
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 
@@ -17,7 +18,7 @@ def test_every_table_has_exactly_its_columns(finished_run: Path) -> None:
     assert list(run.rows().columns) == layout.ROWS_SCHEMA.names
     assert list(run.decisions().columns) == layout.DECISIONS_SCHEMA.names
     assert list(run.eye_answers().columns) == layout.EYES_SCHEMA.names
-    assert set(run.rows()["name"]) <= set(layout.ROW_NAMES)
+    assert set(run.rows()["name"]) <= set(ROW_NAMES)
 
 
 def test_two_rows_per_exam_right_eye_first(finished_run: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from tests.outputs_folder import write_outputs
 from workbench.audit.figures.two_eyes import FELLOW_HEALTHY, FELLOW_REFERABLE
-from workbench.audit.layout import ROW_NAMES
 from workbench.audit.predictions import PredictionsConfig, audit_predictions
 from workbench.audit.results import Run
+from workbench.audit.row_names import ROW_NAMES
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
-from workbench.audit.layout import CLEAN, ROW_NAMES
+from workbench.audit.layout import CLEAN
 from workbench.audit.results import Run
+from workbench.audit.row_names import ROW_NAMES
 from workbench.metrics.agreement import confusion_matrix
 from workbench.report.figures import Figure, Figures
 from workbench.report.words import FIGURE_NAMES
