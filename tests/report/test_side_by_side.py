@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from workbench.audit.results import Run, open_run
 from workbench.report.side_by_side import CLEAN_ONLY, UNDER_STRESS, Cell, SideBySide, side_by_side
 from workbench.report.write import as_html, as_json, assemble
 
-PGD = "PGD on both eyes, ε = 1/255, 3 steps"
+PGD = "PGD on both eyes, ε < 2/255, 3 steps <script>"
 
 
 @pytest.fixture(scope="module")
@@ -102,16 +101,12 @@ def test_another_set_is_no_rival(written: Written, other_runs: dict[str, Path]) 
     assert side_by_side(written.run, []) is None
 
 
-def test_page_and_json_have_the_whole_table(written: Written, hardened: Run, tmp_path: Path) -> None:
+def test_page_and_json_have_the_whole_table(written: Written, hardened: Run) -> None:
     report = assemble(written.run, [hardened])
     page, figures = as_html(report), as_json(report)["side_by_side"]
-    assert PGD in page
+    assert "ε &lt; 2/255, 3 steps &lt;script&gt;" in page
+    assert "<script>" not in page
     assert "Hardened in training against" in page
     assert [model["defence"] for model in figures["models"]] == ["nothing stated", PGD]
     drawn = [one for one in written.run.manifest.measurements if one.kind == "draws"]
     assert len(figures["figures"]) == 2 * (len(CLEAN_ONLY) + len(UNDER_STRESS) * len(drawn))
-    hostile = Path(shutil.copytree(hardened.folder, tmp_path / "hostile"))
-    model = json.loads(layout.manifest_path(hostile).read_text())["model"]
-    model["provenance"]["defence"] = "<script>alert(1)</script>"
-    change_manifest(hostile, model=model)
-    assert "<script>" not in as_html(assemble(written.run, [open_run(hostile)]))

@@ -78,6 +78,7 @@ def _model(run: Run) -> list[tuple[str, str]]:
         ("Trained on", provenance.dataset or "not stated"),
         ("Training manifest", provenance.manifest_hash or "not stated"),
         ("Training", f"{provenance.epochs} epochs, {provenance.train_patients} patients, seed {provenance.seed}"),
+        ("Hardened in training against", provenance.defence or "nothing stated"),
         ("Licence", card.licence),
     ]
 
