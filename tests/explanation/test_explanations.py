@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from workbench.explanation.checks import explain
-from workbench.explanation.grad_cam import grad_cam
+from workbench.explanation.checks import explain, explain_eyes
+from workbench.explanation.grad_cam import grad_cam, on_both_eyes
 from workbench.explanation.integrated_gradients import blurred_baseline, integrated_gradients
-from workbench.explanation.registry import EXPLANATIONS
+from workbench.explanation.registry import EXPLANATIONS, OF_SEVERAL
 from workbench.explanation.targets import ReferableTarget
+from workbench.models.fast import keeping_copies
 from workbench.models.paired import PairedEyeNet
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.model_card import Architecture
@@ -194,6 +195,48 @@ def test_the_model_is_left_as_it_was(method: str, exams: Tensor) -> None:
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("method", "fusion"),
+    [*((method, "late") for method in OF_SEVERAL), ("integrated_gradients", "early"), ("occlusion", "single")],
+)
+def test_both_eyes_together_are_each_by_itself(method: str, fusion: str, exams: Tensor) -> None:
+    model, options = paired(fusion).eval(), {**SMALL, "integrated_gradients": {"steps": 2}}.get(method, {})
+    with torch.no_grad():
+        model.head.weight *= 0.02  # unsure, so that a probability has a slope
+    together = explain_eyes(model, exams, PRESENT, method=method, policy=OPEN, **options)
+    for eye, of_one in enumerate(together):
+        alone = explain(model, exams, PRESENT, method=method, eye=eye, policy=OPEN, **options)  # type: ignore[arg-type]
+        assert of_one.withheld == alone.withheld
+        assert alone.maps.any() or method in ("grad_cam", "layer_cam")
+        assert torch.allclose(of_one.maps, alone.maps, atol=float(alone.maps.abs().max()) * 1e-4)
+        for name in ("completeness_gap", "fellow_share", "outside_share", "outside_change"):
+            one, other = getattr(of_one, name), getattr(alone, name)
+            assert (one is None) == (other is None)
+            assert one is None or torch.allclose(one, other, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("trunk", "fusion"), [("resnet18", "early"), ("resnet18", "late"), ("resnet18", "single"), ("densenet121", "early")]
+)
+def test_grad_cam_is_captums_and_a_kept_copys_is_alike(trunk: str, fusion: str, exams: Tensor) -> None:
+    from captum.attr import LayerGradCam
+
+    torch.manual_seed(3)
+    model = PairedEyeNet(Architecture(fusion=fusion, trunk=trunk, width=0.125)).eval()
+    both, target = torch.ones(3, 2, dtype=torch.bool), ReferableTarget(1, "log_odds")
+    theirs = LayerGradCam(lambda x, present: target(model(x, present)), model.trunk).attribute(
+        exams.clone().requires_grad_(), additional_forward_args=(both,), relu_attributions=True
+    )
+    expected = on_both_eyes(model, theirs.detach(), exams, both)
+    assert expected.any()
+    got = grad_cam(model, exams, both, ReferableTarget(1), images_at_once=2)
+    assert torch.allclose(got, expected, atol=float(expected.max()) * 1e-4)
+    with keeping_copies(model):
+        for precision in ("fp32", "auto"):  # auto: bf16 where the processor has it
+            kept = grad_cam(model, exams, both, ReferableTarget(1), precision=precision)
+            assert nn.functional.cosine_similarity(kept.flatten(), expected.flatten(), dim=0) >= 0.98
 
 
 def test_fellow_share_follows_the_fusion(exams: Tensor) -> None:

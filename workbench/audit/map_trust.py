@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from workbench.audit.layout import TRUST_CHECKS
-from workbench.explanation.checks import explain
+from workbench.explanation.registry import EXPLANATIONS
 from workbench.explanation.targets import ReferableTarget
 from workbench.explanation.trust.faithfulness import faithfulness, road_gain
 from workbench.explanation.trust.likeness import border_share, rank_correlation
@@ -20,20 +20,13 @@ from workbench.explanation.trust.randomisation import sanity_check
 from workbench.explanation.trust.steadiness import infidelity, jittered, relative_change, rephotographed
 from workbench.models.modes import measuring
 from workbench.schema.seeds import seed_for
-from workbench.schema.specs import MapPolicySpec, StressSpec
+from workbench.schema.specs import StressSpec
 from workbench.stress.apply import apply_stress
 
 CORRUPTION: Final = StressSpec(name="jpeg", strength=3)
 JITTERS: Final = 3
 STAYED: Final = 0.1
 """Where P(referable) moves further, the map has a reason to move, too, and its steadiness says nothing."""
-
-OPEN: Final = MapPolicySpec(
-    max_completeness_gap=None,
-    max_outside_change=None,
-    max_outside_share=None,
-)
-"""Checks look at the maps themselves, whatever the gate says; integrated gradients then take their fewest points."""
 
 Eye = Literal[0, 1]
 
@@ -63,7 +56,7 @@ class MapExaminer:
 
         A map that is zero everywhere is withheld by itself and says nothing about its method: all null.
         """
-        maps = explain(self.model, x, present, method=self.method, eye=eye, policy=OPEN).maps
+        maps = self._maps(x, present, eye)
         heat = maps[:, 3 * eye : 3 * eye + 3].sum(dim=1)
         found = {
             "border_share": border_share(heat),
@@ -80,7 +73,12 @@ class MapExaminer:
         ]
 
     def _heat(self, x: Tensor, present: Tensor, eye: Eye, model: nn.Module | None = None) -> Tensor:
-        return explain(model or self.model, x, present, method=self.method, eye=eye, policy=OPEN).own_eye
+        return self._maps(x, present, eye, model)[:, 3 * eye : 3 * eye + 3].sum(dim=1)
+
+    def _maps(self, x: Tensor, present: Tensor, eye: Eye, model: nn.Module | None = None) -> Tensor:
+        """Return the maps themselves, whatever the gate would say; zero where one is not finite."""
+        maps = EXPLANATIONS[self.method](model or self.model, x, present, ReferableTarget(eye))
+        return torch.where(maps.isfinite().all(dim=(1, 2, 3), keepdim=True), maps, 0.0)
 
     def _answer(self, x: Tensor, present: Tensor, eye: Eye) -> Tensor:
         with measuring(self.model), torch.no_grad():
@@ -105,9 +103,9 @@ class MapExaminer:
         likeness, change = [], []
         for number in range(JITTERS):
             moved = jittered(x, [seed_for(seed, "jitter", str(number)) for seed in seeds])
-            again = explain(self.model, moved, present, method=self.method, eye=eye, policy=OPEN)
-            likeness.append(rank_correlation(heat, again.own_eye))
-            change.append(relative_change(maps, again.maps))
+            again = self._maps(moved, present, eye)
+            likeness.append(rank_correlation(heat, again[:, 3 * eye : 3 * eye + 3].sum(dim=1)))
+            change.append(relative_change(maps, again))
         second = rephotographed(x, seeds)
         laid = second.lay_back(self._heat(second.x, present, eye))
         grades = torch.full((len(x), 2), -1, dtype=torch.int64)

@@ -25,7 +25,7 @@ from workbench.audit.patterns import StoredPattern, read_pattern, rows_of_patter
 from workbench.audit.plan import Unit
 from workbench.data.exams import ExamBatch, Exams
 from workbench.data.masks import read_labels
-from workbench.explanation.checks import ExplanationResult, explain
+from workbench.explanation.checks import ExplanationResult, explain_eyes
 from workbench.models.lesion_net import Detector
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
@@ -286,12 +286,9 @@ def _maps(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) ->
     batch = bench.exams.batch(indices)
     method = measurement.method or ""
     rows: dict[tuple[int, int], Row] = {}
-    eyes: tuple[Literal[0, 1], Literal[0, 1]] = (0, 1)
-    for eye in eyes:
-        seen = batch.present[:, eye]
-        if seen.any():
-            result = explain(bench.model, batch.x[seen], batch.present[seen], method=method, eye=eye, policy=bench.maps)
-            for place, index in enumerate(_chosen(indices, seen)):
+    for eye, result in enumerate(explain_eyes(bench.model, batch.x, batch.present, method=method, policy=bench.maps)):
+        for place, index in enumerate(indices):
+            if batch.present[place, eye]:
                 rows[index, eye] = _map_row(result, place)
     return rows
 

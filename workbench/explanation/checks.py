@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Literal
 
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from workbench.explanation.integrated_gradients import LEAST_CHANGE, blurred_baseline
-from workbench.explanation.registry import COMPLETE, EXPLANATIONS, FLOORS, ONE_MAP_IF_EARLY
+from workbench.explanation.registry import COMPLETE, EXPLANATIONS, FLOORS, OF_SEVERAL, ONE_MAP_IF_EARLY
 from workbench.explanation.targets import ReferableTarget, target_named
 from workbench.explanation.trust.influence import eye_only
 from workbench.explanation.trust.likeness import outside_share
@@ -83,20 +84,90 @@ def explain(
     Raises:
         WorkbenchError: an unknown method or target (names the nearest), or a model that the method cannot explain.
     """
-    if method not in EXPLANATIONS:
-        raise WorkbenchError(f"unknown explanation {method!r}", did_you_mean(method, EXPLANATIONS))
+    _check_method(method)
     explained = target_named(target, eye)
     maps = EXPLANATIONS[method](model, x, present, explained, **options)
-    gap = completeness_gap(model, x, present, explained, maps) if method in COMPLETE else None
+    return _judged(_Answers(model, x, present), maps, method, eye, explained, policy)
+
+
+def explain_eyes(
+    model: nn.Module,
+    x: Float[Tensor, "exam 6 height width"],
+    present: Bool[Tensor, "exam 2"],
+    *,
+    method: str,
+    target: str = "referable",
+    policy: MapPolicySpec = STRICT,
+    **options: Any,
+) -> tuple[ExplanationResult, ExplanationResult]:
+    """Explain the answers to both eyes, OD then OS; what both need is computed once.
+
+    Args and Raises: as `explain`. Where an exam needs more points for one eye, the other's map has them, too.
+    """
+    _check_method(method)
+    targets = target_named(target, 0), target_named(target, 1)
+    if method in OF_SEVERAL:
+        maps = OF_SEVERAL[method](model, x, present, targets, **options)
+    else:
+        maps = torch.stack([EXPLANATIONS[method](model, x, present, of_one, **options) for of_one in targets])
+    answers = _Answers(model, x, present)
+    return (
+        _judged(answers, maps[0], method, 0, targets[0], policy),
+        _judged(answers, maps[1], method, 1, targets[1], policy),
+    )
+
+
+def _check_method(method: str) -> None:
+    if method not in EXPLANATIONS:
+        raise WorkbenchError(f"unknown explanation {method!r}", did_you_mean(method, EXPLANATIONS))
+
+
+class _Answers:
+    """The model's answers that checks compare, each computed when it is first asked for."""
+
+    def __init__(self, model: nn.Module, x: Tensor, present: Tensor) -> None:
+        self.model, self.x, self.present = model, x, present
+
+    def _to(self, x: Tensor) -> Float[Tensor, "exam 2 grade"]:
+        with measuring(self.model), torch.no_grad():
+            logits: Tensor = self.model(x, self.present)
+        return logits
+
+    @cached_property
+    def exams(self) -> Float[Tensor, "exam 2 grade"]:
+        """To the exams as they are."""
+        return self._to(self.x)
+
+    @cached_property
+    def baselines(self) -> Float[Tensor, "exam 2 grade"]:
+        """To the exams without detail."""
+        return self._to(blurred_baseline(self.x, self.present))
+
+    @cached_property
+    def eyes_alone(self) -> Float[Tensor, "exam 2 grade"]:
+        """To the exams with all that lies outside the two discs in one colour."""
+        return self._to(eye_only(self.x))
+
+
+def _judged(
+    answers: _Answers,
+    maps: Float[Tensor, "exam 6 height width"],
+    method: str,
+    eye: Literal[0, 1],
+    explained: Callable[[Tensor], Tensor],
+    policy: MapPolicySpec,
+) -> ExplanationResult:
+    model, present = answers.model, answers.present
+    gap = _completeness_gap(answers, explained, maps) if method in COMPLETE else None
     measured = {
         "completeness gap": (gap, policy.max_completeness_gap),
         "share of the map outside the disc": (outside_share(_own(maps, eye)), policy.max_outside_share),
         "change of P(referable) without what lies outside the disc": (
-            outside_change(model, x, present, ReferableTarget(eye)),
+            _outside_change(answers, ReferableTarget(eye)),
             policy.max_outside_change,
         ),
     }
-    withheld = tuple(_reason(maps[exam], bool(present[exam, eye]), eye, measured, exam) for exam in range(len(x)))
+    withheld = tuple(_reason(maps[exam], bool(present[exam, eye]), eye, measured, exam) for exam in range(len(maps)))
     shown = torch.tensor([reason is None for reason in withheld], device=maps.device)[:, None, None, None]
     maps = torch.where(shown, maps, torch.zeros_like(maps))
     separable = not (method in ONE_MAP_IF_EARLY and getattr(model, "sees_both_eyes", True)) and method not in FLOORS
@@ -111,28 +182,17 @@ def _own(maps: Float[Tensor, "exam 6 height width"], eye: Literal[0, 1]) -> Floa
     return maps[:, 3 * eye : 3 * eye + 3].sum(dim=1)
 
 
-def completeness_gap(
-    model: nn.Module,
-    x: Float[Tensor, "exam 6 height width"],
-    present: Bool[Tensor, "exam 2"],
-    target: Callable[[Tensor], Tensor],
-    maps: Float[Tensor, "exam 6 height width"],
+def _completeness_gap(
+    answers: _Answers, target: Callable[[Tensor], Tensor], maps: Float[Tensor, "exam 6 height width"]
 ) -> Float[Tensor, " exam"]:
     """Return by how much the maps miss what they must add up to, as a share of it (Sundararajan et al. 2017)."""
-    with measuring(model), torch.no_grad():
-        change = target(model(x, present)) - target(model(blurred_baseline(x, present), present))
+    change = target(answers.exams) - target(answers.baselines)
     return (maps.flatten(1).sum(dim=1) - change).abs() / change.abs().clamp(min=LEAST_CHANGE)
 
 
-def outside_change(
-    model: nn.Module,
-    x: Float[Tensor, "exam 6 height width"],
-    present: Bool[Tensor, "exam 2"],
-    target: ReferableTarget,
-) -> Float[Tensor, " exam"]:
+def _outside_change(answers: _Answers, target: ReferableTarget) -> Float[Tensor, " exam"]:
     """Return |change of the target| when all that lies outside the two discs is made one colour."""
-    with measuring(model), torch.no_grad():
-        return (target(model(x, present)) - target(model(eye_only(x), present))).abs()
+    return (target(answers.exams) - target(answers.eyes_alone)).abs()
 
 
 def fellow_share(maps: Float[Tensor, "exam 6 height width"], eye: Literal[0, 1]) -> Float[Tensor, " exam"]:

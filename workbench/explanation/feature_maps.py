@@ -1,4 +1,4 @@
-"""Which module makes the feature map that Grad-CAM reads, in any model; and that map with the target's slope."""
+"""Which module makes the feature map that Grad-CAM reads, in any model; and that map with the targets' slopes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from workbench.explanation.slopes import Targets, slopes_at
 from workbench.schema.errors import WorkbenchError
 
 
@@ -100,14 +101,14 @@ def last_feature_map(
     return larger[-1].name
 
 
-def map_and_slope(
+def map_and_slopes(
     model: nn.Module,
     layer: str,
     x: Float[Tensor, "exam 6 height width"],
     present: Bool[Tensor, "exam 2"],
-    target: Callable[[Tensor], Tensor],
-) -> tuple[Float[Tensor, "image channel rows columns"], Float[Tensor, "image channel rows columns"]]:
-    """Return a module's output and the target's gradient there; nothing before it is differentiated.
+    targets: Targets,
+) -> tuple[Float[Tensor, "image channel rows columns"], Float[Tensor, "target image channel rows columns"]]:
+    """Return a module's output and the targets' gradients there; nothing before it is differentiated.
 
     Raises:
         WorkbenchError: no such module, or it does not run exactly once, or its output is no picture.
@@ -124,12 +125,10 @@ def map_and_slope(
         return kept[-1].clone()  # the next module may be a ReLU that works in place
 
     with torch.no_grad(), hooked(model.get_submodule(layer), keep):
-        value = target(model(x, present)).sum()
+        logits = model(x, present)
+        asked = [target(logits) for target in targets]
     if len(kept) != 1:
         raise WorkbenchError(
             f"layer {layer!r} of {type(model).__name__} makes {len(kept)} feature maps in one pass", "name another"
         )
-    if not value.requires_grad:
-        return kept[0].detach(), torch.zeros_like(kept[0])
-    (slope,) = torch.autograd.grad(value, kept[0], allow_unused=True)
-    return kept[0].detach(), torch.zeros_like(kept[0]) if slope is None else slope
+    return kept[0].detach(), slopes_at(kept[0], asked)

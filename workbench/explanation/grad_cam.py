@@ -14,9 +14,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workbench.explanation.feature_maps import last_feature_map, map_and_slope
+from workbench.explanation.feature_maps import last_feature_map, map_and_slopes
+from workbench.explanation.slopes import IMAGES_AT_ONCE, Targets
 from workbench.explanation.targets import unsaturated
-from workbench.models.fast import fast_copy
+from workbench.models.fast import fast_copy, keeps_copies
 from workbench.models.modes import measuring
 from workbench.models.precision import Precision
 
@@ -28,6 +29,7 @@ def grad_cam(
     target: Callable[[Tensor], Tensor],
     *,
     layer: str | None = None,
+    images_at_once: int = IMAGES_AT_ONCE,
     precision: Precision = "fp32",
 ) -> Float[Tensor, "exam 6 height width"]:
     """Return where the evidence *for* the target lies, laid on each eye, equal on its three channels.
@@ -45,12 +47,13 @@ def grad_cam(
         present: an absent eye gets zero.
         target: ``logits -> one value per exam``.
         layer: the module whose output is read; None: the last that makes a picture of features.
-        precision: see `fast_copy`.
+        images_at_once: exams in one pass.
+        precision: see `fast_copy`; one pass is worth no fp32 copy, but where one is kept (`keeping_copies`) it serves.
 
     Raises:
         WorkbenchError: the model ends in no feature map, or ``layer`` makes none.
     """
-    return _class_activation(model, x, present, target, layer, precision, finer=False)
+    return grad_cams(model, x, present, (target,), layer=layer, images_at_once=images_at_once, precision=precision)[0]
 
 
 def layer_cam(
@@ -60,34 +63,46 @@ def layer_cam(
     target: Callable[[Tensor], Tensor],
     *,
     layer: str | None = None,
+    images_at_once: int = IMAGES_AT_ONCE,
     precision: Precision = "fp32",
 ) -> Float[Tensor, "exam 6 height width"]:
     """Return Grad-CAM with a weight per cell (LayerCAM), which earlier and finer layers need.
 
     Args and Raises: as `grad_cam`; without ``layer`` the last feature map that is finer than the very last.
     """
-    return _class_activation(model, x, present, target, layer, precision, finer=True)
+    return grad_cams(
+        model, x, present, (target,), layer=layer, images_at_once=images_at_once, precision=precision, finer=True
+    )[0]
 
 
-def _class_activation(
+def grad_cams(
     model: nn.Module,
     x: Float[Tensor, "exam 6 height width"],
     present: Bool[Tensor, "exam 2"],
-    target: Callable[[Tensor], Tensor],
-    layer: str | None,
-    precision: Precision,
+    targets: Targets,
     *,
-    finer: bool,
-) -> Float[Tensor, "exam 6 height width"]:
+    layer: str | None = None,
+    images_at_once: int = IMAGES_AT_ONCE,
+    precision: Precision = "fp32",
+    finer: bool = False,
+) -> Float[Tensor, "target exam 6 height width"]:
+    """Return `grad_cam` (``finer``: `layer_cam`) of several targets, e.g. both eyes', from one pass of the trunk."""
     with measuring(model):
         clean, seen = x.detach().clone(), present.clone()
-        # One forward pass: a copy costs more than it saves unless bf16 is asked for.
-        net = model if precision == "fp32" else fast_copy(model, clean, precision)
+        net = fast_copy(model, clean, precision) if precision != "fp32" or keeps_copies(model) else model
         layer = layer or last_feature_map(net, clean, seen, finer=finer)
-        features, slope = map_and_slope(net, layer, clean, seen, unsaturated(target))
-    weight = slope.clamp(min=0) if finer else slope.mean(dim=(2, 3), keepdim=True)
-    coarse = torch.relu((weight * features).sum(dim=1, keepdim=True)).to(x.dtype)
-    return on_both_eyes(model, coarse, x, present)
+        pieces = zip(torch.split(clean, images_at_once), torch.split(seen, images_at_once), strict=True)
+        asked = [unsaturated(target) for target in targets]
+        coarse = torch.cat([_coarse(net, layer, few, eyes, asked, finer=finer) for few, eyes in pieces], dim=1)
+    return torch.stack([on_both_eyes(model, of_one.to(x.dtype), x, present) for of_one in coarse])
+
+
+def _coarse(
+    net: nn.Module, layer: str, x: Tensor, present: Tensor, targets: Targets, *, finer: bool
+) -> Float[Tensor, "target image 1 rows columns"]:
+    features, slopes = map_and_slopes(net, layer, x, present, targets)
+    weights = slopes.clamp(min=0) if finer else slopes.mean(dim=(3, 4), keepdim=True)
+    return torch.relu((weights.float() * features.float()).sum(dim=2, keepdim=True))
 
 
 def on_both_eyes(

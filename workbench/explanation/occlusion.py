@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workbench.explanation.integrated_gradients import blurred_baseline
-from workbench.explanation.slopes import IMAGES_AT_ONCE, on_present_eyes
+from workbench.explanation.slopes import IMAGES_AT_ONCE, Targets, on_present_eyes
 from workbench.models.fast import fast_copy
 from workbench.models.modes import measuring
 from workbench.models.paired import PairedEyeNet
@@ -48,6 +48,30 @@ def occlusion(
     Raises:
         WorkbenchError: a window or a stride that does not fit.
     """
+    return occlusions(
+        model,
+        x,
+        present,
+        (target,),
+        window=window,
+        stride=stride,
+        images_at_once=images_at_once,
+        precision=precision,
+    )[0]
+
+
+def occlusions(
+    model: nn.Module,
+    x: Float[Tensor, "exam 6 height width"],
+    present: Bool[Tensor, "exam 2"],
+    targets: Targets,
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    images_at_once: int = IMAGES_AT_ONCE,
+    precision: Precision = "fp32",
+) -> Float[Tensor, "target exam 6 height width"]:
+    """Return `occlusion` of several targets, e.g. both eyes', for the price of one; Args and Raises as there."""
     window = window or max(1, x.shape[-2] // 8)
     stride = stride or max(1, window // 2)
     if not 1 <= stride <= window <= min(x.shape[-2:]):
@@ -59,21 +83,21 @@ def occlusion(
     areas = [(rows, columns) for rows in down for columns in across]
     with measuring(model), torch.no_grad():
         clean, seen = x.detach().clone(), present.clone()
-        maps, covered = torch.zeros_like(clean), clean.new_zeros(x.shape[-2:])
+        maps, covered = clean.new_zeros((len(targets), *clean.shape)), clean.new_zeros(x.shape[-2:])
         blurred = blurred_baseline(clean, seen)
         net = fast_copy(model, clean, precision)
         for area in areas:
             covered[area] += 1
         for exam in range(len(x)):
-            one = _OneExam(net, clean[exam : exam + 1], seen[exam : exam + 1], target, images_at_once)
+            one = _OneExam(net, clean[exam : exam + 1], seen[exam : exam + 1], targets, images_at_once)
             for eye in one.eyes:
                 channels = slice(3 * eye, 3 * eye + 3)
                 own, plain = clean[exam, channels], blurred[exam, channels]
                 tried = [area for area in areas if (own[:, *area] != plain[:, *area]).any()]
                 variants = (_replaced(own, plain, area) for area in tried)
-                for area, value in zip(tried, one.values(variants, eye), strict=True):
-                    maps[exam, channels, *area] += (one.value - value) / 3
-        return on_present_eyes(maps / covered, seen)
+                for area, values in zip(tried, one.values(variants, eye), strict=True):
+                    maps[:, exam, channels, *area] += ((one.own - values) / 3)[:, None, None, None]
+        return torch.stack([on_present_eyes(of_one / covered, seen) for of_one in maps])
 
 
 def rise(
@@ -166,28 +190,32 @@ class _OneExam:
     """Answers of one exam of which one eye is changed; what the change cannot reach is computed once.
 
     Attributes:
-        value: the target of the exam as it is.
-        eyes: those that are there and that the target can depend on.
+        own: the targets of the exam as it is.
+        eyes: those that are there and on which a target can depend.
     """
 
-    def __init__(
-        self, net: nn.Module, x: Tensor, present: Tensor, target: Callable[[Tensor], Tensor], images_at_once: int
-    ) -> None:
-        self.net, self.x, self.present, self.target = net, x, present, target
+    def __init__(self, net: nn.Module, x: Tensor, present: Tensor, targets: Targets, images_at_once: int) -> None:
+        self.net, self.x, self.present, self.targets = net, x, present, targets
         self.images_at_once = images_at_once
-        self.value = float(target(net(x, present)))
+        apart = isinstance(net, PairedEyeNet) and not net.sees_both_eyes
+        self.features = self._pooled(x, present) if apart else None
+        self.own = self._asked(net(x, present))[:, 0]
         alone = isinstance(net, PairedEyeNet) and net.architecture.fusion == "single"
-        self.eyes = [eye for eye in range(2) if present[0, eye] and not (alone and _eye_of(target) == 1 - eye)]
-        self.features = self._pooled(x, present) if isinstance(net, PairedEyeNet) and not net.sees_both_eyes else None
+        about = {_eye_of(target) for target in targets} if alone else {None}
+        self.eyes = [eye for eye in range(2) if present[0, eye] and about & {eye, None}]
 
-    def values(self, variants: Iterator[Float[Tensor, "3 height width"]], eye: int) -> Iterator[float]:
-        """Yield the target of each variant of an eye."""
+    def values(
+        self, variants: Iterator[Float[Tensor, "3 height width"]], eye: int
+    ) -> Iterator[Float[Tensor, " target"]]:
+        """Yield the targets of each variant of an eye."""
         at_once = self.images_at_once * (1 if self.features is None else 2)
         while few := [variant for _, variant in zip(range(at_once), variants, strict=False)]:
             whole = self.x.repeat(len(few), 1, 1, 1)
             whole[:, 3 * eye : 3 * eye + 3] = torch.stack(few)
-            eyes = self.present.expand(len(few), 2)
-            yield from self.target(self._logits(whole, eyes, eye)).tolist()
+            yield from self._asked(self._logits(whole, self.present.expand(len(few), 2), eye)).T
+
+    def _asked(self, logits: Tensor) -> Float[Tensor, "target exam"]:
+        return torch.stack([target(logits) for target in self.targets])
 
     def _logits(self, whole: Tensor, eyes: Tensor, eye: int) -> Tensor:
         if self.features is None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from torch import Tensor
 
 from workbench.explanation.floors import edges, random_map
-from workbench.explanation.grad_cam import grad_cam, layer_cam
+from workbench.explanation.grad_cam import grad_cam, grad_cams, layer_cam
 from workbench.explanation.guided import guided_backprop, guided_grad_cam
-from workbench.explanation.integrated_gradients import integrated_gradients
-from workbench.explanation.occlusion import occlusion, rise
+from workbench.explanation.integrated_gradients import integrated_gradients, integrated_gradients_of
+from workbench.explanation.occlusion import occlusion, occlusions, rise
 from workbench.explanation.propagation import deep_lift, lrp
 from workbench.explanation.smoothing import expected_gradients, smooth_grad
 
@@ -31,6 +32,14 @@ EXPLANATIONS: Final[Mapping[str, Callable[..., Tensor]]] = {
     "edges": edges,
 }
 """``(model, x, present, target, **options) -> Float[Tensor, "exam 6 height width"]``."""
+
+OF_SEVERAL: Final[Mapping[str, Callable[..., Tensor]]] = {
+    "integrated_gradients": integrated_gradients_of,
+    "occlusion": occlusions,
+    "grad_cam": grad_cams,
+    "layer_cam": partial(grad_cams, finer=True),
+}
+"""Methods that explain several targets, e.g. both eyes', for less than one by one: ``targets`` for ``target``."""
 
 FLOORS: Final = ("random", "edges")
 """Maps that know nothing of the model: what any method must beat."""

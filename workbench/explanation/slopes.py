@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+Targets = Sequence[Callable[[Tensor], Tensor]]
+"""Each ``logits -> one value per exam``, which must depend on that exam alone."""
 
 IMAGES_AT_ONCE: Final = 8
 """Exams in one pass: memory grows with it and not with the number of steps; few are faster than all."""
@@ -20,20 +23,39 @@ def value_and_slope(
     target: Callable[[Tensor], Tensor],
     images_at_once: int = IMAGES_AT_ONCE,
 ) -> tuple[Float[Tensor, " exam"], Float[Tensor, "exam 6 height width"]]:
-    """Return the target of every exam and its gradient by the exam's own pixels; zero where nothing depends on them.
+    """Return the target of every exam and its gradient by the exam's own pixels; zero where nothing depends on them."""
+    values, slopes = values_and_slopes(model, x, present, (target,), images_at_once)
+    return values[0], slopes[0]
 
-    An exam's target must depend on that exam alone.
-    """
+
+def values_and_slopes(
+    model: Callable[[Tensor, Tensor], Tensor],
+    x: Float[Tensor, "exam 6 height width"],
+    present: Bool[Tensor, "exam 2"],
+    targets: Targets,
+    images_at_once: int = IMAGES_AT_ONCE,
+) -> tuple[Float[Tensor, "target exam"], Float[Tensor, "target exam 6 height width"]]:
+    """Return the same for several targets: one pass forward serves all."""
     values, slopes = [], []
     for few, eyes in zip(torch.split(x, images_at_once), torch.split(present, images_at_once), strict=True):
         point = few.detach().clone().requires_grad_()
-        value = target(model(point, eyes))
+        logits = model(point, eyes)
+        asked = [target(logits) for target in targets]
+        values.append(torch.stack([value.detach() for value in asked]))
+        slopes.append(slopes_at(point, asked))
+    return torch.cat(values, dim=1), torch.cat(slopes, dim=1)
+
+
+def slopes_at(point: Float[Tensor, "*shape"], asked: Sequence[Float[Tensor, " exam"]]) -> Float[Tensor, target * shape]:
+    """Return the gradient of each value by ``point``; zero where it does not depend on it."""
+    slopes = []
+    for place, value in enumerate(asked):
         slope = None
         if value.requires_grad:
-            (slope,) = torch.autograd.grad(value.sum(), point, allow_unused=True)
-        values.append(value.detach())
-        slopes.append(torch.zeros_like(few) if slope is None else slope.to(few.dtype))
-    return torch.cat(values), torch.cat(slopes)
+            again = place < len(asked) - 1
+            (slope,) = torch.autograd.grad(value.sum(), point, allow_unused=True, retain_graph=again)
+        slopes.append(torch.zeros_like(point) if slope is None else slope.to(point.dtype))
+    return torch.stack(slopes)
 
 
 def on_present_eyes(
