@@ -269,7 +269,7 @@ def where_maps_lie(desk: Desk, exam_id: str) -> None:
 def under_stress(case: Case) -> None:
     """Show what each stress did to the call, and whether a human would have been asked."""
     told = " ".join((stress_summary(case), what_would_flip(case.stresses), *case.searched))
-    st.html(f"<b>Under stress</b> <span class='quiet'>{told}</span>")
+    st.html(f"<b>Under stress</b> <span class='quiet'>{literal(told)}</span>")
     if case.stresses:
         st.html(stress_table(case))
 
