@@ -49,6 +49,8 @@ SHARES: Final = frozenset(
         "influence_flipped_share",
         "influence_called_by",
         "map_withheld_rate",
+        "turned_share",
+        "turned_ratio",
     }
 )
 """Figures that count cases; where all or none count, resampling has no width and the binomial interval is given."""

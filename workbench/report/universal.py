@@ -14,7 +14,7 @@ from workbench.audit.patterns import StoredPattern
 from workbench.audit.results import Run
 from workbench.metrics.bootstrap import clustered_interval
 from workbench.metrics.referral import mean
-from workbench.report.figures import Figure, exact_where_flat, not_measured
+from workbench.report.figures import FLAT, Figure, exact_where_flat, not_measured
 from workbench.report.headline import Condition, figure_of
 from workbench.report.pictures import pattern_uri
 from workbench.report.words import counted, full_words, points_words
@@ -48,8 +48,8 @@ class Budget:
         words: the budget.
         turned: by stress.
         survives: of the universal attack's success, what the sensor-locked one has.
-        above_noise: what the strongest of the two turns more than signs by lot.
-        sentence: all of it.
+        above_noise: what the universal one (or else the sensor-locked one) turns more than signs by lot.
+        sentence: what survives, or why that is not known.
     """
 
     words: str
@@ -111,11 +111,13 @@ def _budget(run: Run, checks: pd.DataFrame, patients: dict[str, str], family: di
 
     shares = {name: exact_where_flat(measured(TURNED, mean, name)) for name in UNIVERSAL}
     survives = measured(SURVIVES, _ratio, FREE, LOCKED)
+    if survives.has_interval and survives.low == survives.high:  # the same exams, or none: not a binomial count
+        survives = replace(survives, low=None, high=None, interval_by=None, reason=FLAT)
     if survives.value is None and {FREE, LOCKED} <= set(turned):
         survives = replace(survives, reason="the universal attack turns no exam")
     strongest = FREE if FREE in turned else LOCKED
     above = measured("turned_share_difference", _difference, strongest, NOISE)
-    return Budget(words, shares, survives, above, _sentence(words, shares, survives, above))
+    return Budget(words, shares, survives, above, _sentence(words, survives, above))
 
 
 def _turned(checks: pd.DataFrame, family: dict[str, StressSpec]) -> pd.DataFrame:
@@ -138,25 +140,13 @@ def _difference(one: Bool[np.ndarray, " n"], other: Bool[np.ndarray, " n"]) -> f
     return float(one.mean() - other.mean())
 
 
-def _sentence(words: str, shares: dict[str, Figure], survives: Figure, above: Figure) -> str:
-    known = [f"{_SAID[name]} {full_words(share)}" for name, share in shares.items() if share.value is not None]
-    exams = max(share.n for share in shares.values())
-    said = f"At {words}, of {counted(exams, 'exam')} not turned already: {'; '.join(known)}."
-    if above.value is not None and above.low is not None and above.low <= 0:
-        said += f" More than signs by lot is not shown ({points_words(above)})."
-        return said
+def _sentence(words: str, survives: Figure, above: Figure) -> str:
+    if above.low is not None and above.low <= 0:
+        return f"At {words}, more success than of signs by lot is not shown: {points_words(above)}."
+    told = "survives when the pattern must be the same in both eyes"
     if survives.value is None:
-        return f"{said} How much survives in both eyes alike is not known: {survives.reason}."
-    share = percent(survives.value)
-    share += f" ({percent(survives.low)} to {percent(survives.high)})" if survives.has_interval else ""
-    return f"{said} Of the universal attack's success, {share} survives when the pattern must be the same in both eyes."
-
-
-_SAID: Final = {
-    FREE: "a pattern for each eye turns",
-    LOCKED: "the same pattern in both eyes turns",
-    NOISE: "signs by lot turn",
-}
+        return f"At {words}, how much of the universal attack's success {told} is not known: {survives.reason}."
+    return f"At {words}, {full_words(survives)} of the universal attack's success {told}."
 
 
 def _drawn(run: Run, stress: StressSpec) -> Drawn | None:
