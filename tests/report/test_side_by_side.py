@@ -50,6 +50,9 @@ def test_every_condition_has_its_three_rates_for_every_model_in_order(written: W
         assert [line.cells[0].figure.measurement for line in block.lines] == drawn
         assert {cell.figure.name for line in block.lines for cell in line.cells} == {name}
     assert [column.defence for column in beside.columns] == ["nothing stated", PGD]
+    told = written.report.evidence.credibility
+    assert told is not None
+    assert beside.columns[0].credibility == told.short
 
 
 def test_the_difference_is_that_of_the_exams_that_both_have(

@@ -9,10 +9,12 @@ from typing import Final, Literal
 
 from workbench.audit.layout import CLEAN, MeasurementSpec
 from workbench.audit.results import Run
+from workbench.report.attack_checks import credibility
 from workbench.report.compare import paired_difference, relation_of
 from workbench.report.figures import Figure, Figures
-from workbench.report.headline import condition_words
+from workbench.report.headline import condition_words, conditions
 from workbench.report.words import FIGURE_NAMES, counted
+from workbench.report.worst_case import worst_cases
 from workbench.schema.model_card import ModelCard
 
 CLEAN_ONLY: Final = ("auc_referable_exam", "quadratic_weighted_kappa")
@@ -28,11 +30,12 @@ MORE_IS: Final[dict[str, Literal["better", "worse"]]] = {
 
 @dataclass(frozen=True)
 class Column:
-    """One model."""
+    """One model: what its training was hardened against, and what may be believed of the attacks on it."""
 
     name: str
     run_id: str
     defence: str
+    credibility: str
 
 
 @dataclass(frozen=True)
@@ -80,32 +83,38 @@ def side_by_side(run: Run, others: Sequence[Run]) -> SideBySide | None:
         return None
     figures = [Figures(one) for one in runs]
     clean = [_line(FIGURE_NAMES[name], name, CLEAN, runs, figures) for name in CLEAN_ONLY]
-    conditions = _conditions(runs)
+    audited = _measured(runs)
     stressed = [
         Block(
             FIGURE_NAMES[name],
-            tuple(_line(condition_words(one), name, one.id, runs, figures) for one in conditions),
+            tuple(_line(condition_words(one), name, one.id, runs, figures) for one in audited),
         )
         for name in UNDER_STRESS
     ]
-    return SideBySide(_columns(runs), (Block("Clean photographs", tuple(clean)), *stressed))
+    return SideBySide(_columns(runs, figures), (Block("Clean photographs", tuple(clean)), *stressed))
 
 
-def _conditions(runs: Sequence[Run]) -> list[MeasurementSpec]:
+def _measured(runs: Sequence[Run]) -> list[MeasurementSpec]:
     """Return every condition that any of the runs has, in the order of the first that has it."""
     drawn = (one for run in runs for one in run.manifest.measurements if one.kind == "draws")
     return list({one.id: one for one in drawn}.values())
 
 
-def _columns(runs: Sequence[Run]) -> tuple[Column, ...]:
+def _columns(runs: Sequence[Run], figures: Sequence[Figures]) -> tuple[Column, ...]:
     names = Counter(run.manifest.model.name for run in runs)
     columns = []
-    for run in runs:
+    for run, found in zip(runs, figures, strict=True):
         model = run.manifest.model
         name = model.name if names[model.name] == 1 else f"{model.name} ({run.manifest.model_hash[:6]})"
         known = model.provenance.defence or "nothing stated" if isinstance(model, ModelCard) else "not known"
-        columns.append(Column(name, run.manifest.run_id, known))
+        columns.append(Column(name, run.manifest.run_id, known, _credibility(run, found)))
     return tuple(columns)
+
+
+def _credibility(run: Run, figures: Figures) -> str:
+    found = conditions(run, figures)
+    graded = credibility(figures, found, worst_cases(run, found))
+    return "no attack" if graded is None else graded.short
 
 
 def _line(words: str, name: str, measurement: str, runs: Sequence[Run], figures: Sequence[Figures]) -> Line:
