@@ -19,7 +19,7 @@ from workbench.audit.figures.mildest import mildest_rows
 from workbench.audit.figures.rows import figures, localisation_rows
 from workbench.audit.intake import RunIntake, intake_of
 from workbench.audit.layout import AnalysisSummary, MeasurementSpec
-from workbench.audit.map_gate import map_rows, methods_withheld, with_withheld_rates
+from workbench.audit.map_gate import map_rows, maps_withheld, with_withheld_rates
 from workbench.audit.patterns import refuse_other_pattern
 from workbench.audit.plan import Unit, units_of
 from workbench.audit.predictions_lacks import settle
@@ -65,12 +65,12 @@ def analyse(folder: Path, *, resamples: int = 1000) -> Run:
         tables.append(answered.decisions)
         answers.append(answered.eyes)
     of_maps = map_rows(run, resamples=resamples)
-    refused = methods_withheld(of_maps, run.manifest.policy.maps)
+    refused = maps_withheld(run, of_maps)
     assert clean is not None
     proved = certified_rows(run, clean, resamples=resamples)
     searched, withheld = mildest_rows(run, resamples=resamples), with_withheld_rates(run, refused, resamples=resamples)
     rows += [table for table in (searched, proved, of_maps, withheld) if len(table)]
-    attention, means = attention_tables(run)
+    attention, means = attention_tables(run, withheld=set(refused))
     layout.write_table(layout.analysis_path(folder, "attention"), attention, layout.ATTENTION_SCHEMA)
     layout.write_table(layout.analysis_path(folder, "mean_maps"), means, layout.MEAN_MAPS_SCHEMA)
     if attention:

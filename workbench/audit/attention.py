@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,8 +80,14 @@ class Eye:
         return None if disc is None else disc + away
 
 
-def attention_tables(run: Run) -> tuple[list[Row], list[Row]]:
-    """Return the rows of `ATTENTION_SCHEMA` and of `MEAN_MAPS_SCHEMA`; maps that are withheld have no part in them."""
+def attention_tables(run: Run, withheld: Collection[str] = ()) -> tuple[list[Row], list[Row]]:
+    """Return the rows of `ATTENTION_SCHEMA` and of `MEAN_MAPS_SCHEMA`.
+
+    Args:
+        run: with its maps; one that is withheld has no part in either table.
+        withheld: kinds of maps that are withheld as a whole: measured, so that they can be compared with the others,
+            but without a mean map, which is a picture.
+    """
     rows: list[Row] = []
     sums: dict[tuple[str, int | None], _Mean] = defaultdict(_Mean)
     sources = [one.id for one in run.manifest.measurements if one.kind in ("masks", "lesions")]
@@ -93,7 +99,8 @@ def attention_tables(run: Run) -> tuple[list[Row], list[Row]]:
             maps = {method: own, **(_floors(one, heat.shape) if method == run.methods()[0] else {})}
             for of, values in maps.items():
                 rows += [{"exam_id": exam_id, "eye": name, "method": of, **row} for row in _eye_rows(one, values)]
-            _add(sums, method, one, own)
+            if method not in withheld:
+                _add(sums, method, one, own)
     means = [row for (method, grade), mean in sums.items() if (row := mean.row(method, grade)) is not None]
     return rows, means
 

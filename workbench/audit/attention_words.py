@@ -9,6 +9,7 @@ import pandas as pd
 from workbench.audit.results import Run
 from workbench.schema.grades import EYES
 from workbench.schema.lesions import LESIONS, OPTIC_DISC
+from workbench.schema.maps import map_words
 from workbench.schema.words import percent
 
 FOUND_BY: Final = {"mask": "marked in the data set", "found": "found by an experimental detector"}
@@ -25,7 +26,7 @@ def attention_sentences(run: Run, exam_id: str, eye: str) -> tuple[str, ...]:
         rows = own[own["method"] == method]
         heat = run.heat_map(exam_id, eye, method) if len(rows) else None
         if heat is not None and heat.values is not None:
-            told.append(f"{method.replace('_', ' ').capitalize()}: {_sentence(rows)}.")
+            told.append(f"{map_words(method)}: {_sentence(rows)}.")
     return tuple(told)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, model_serializer, model_validator
 
 from workbench.schema.config import Config, load_config
+from workbench.schema.maps import MapSpec
 from workbench.schema.specs import FIRST_AIM, PolicySpec, SmoothingSpec, StressSpec, ViewSpec, without_first_aim
 from workbench.schema.threat import Aim, Eyes
 
@@ -69,7 +70,10 @@ class StressLadder(Config):
 class ExplanationPlan(Config):
     """Which maps are made, and for how many exams."""
 
-    methods: tuple[str, ...] = ("integrated_gradients", "grad_cam")
+    methods: tuple[MapSpec, ...] = Field(
+        default=(MapSpec(name="integrated_gradients"), MapSpec(name="grad_cam")),
+        description="names, or {name: grad_cam, target: referable, draws: 16, options: {}}",
+    )
     exams: int | None = Field(default=SAMPLE, ge=1, description="a sample drawn by hash; null: every exam")
     trust_exams: int = Field(
         default=TRUST_SAMPLE, ge=0, description="exams on which each method is checked (some 30 maps per eye); 0: none"
@@ -83,6 +87,13 @@ class ExplanationPlan(Config):
         default=None, description="a model trained on permuted labels: no map may look like its maps; null: not checked"
     )
     lesions: Path | None = Field(default=None, description="folder of an experimental lesion detector; null: none")
+
+    @model_validator(mode="after")
+    def _refuse_twice(self) -> ExplanationPlan:
+        keys = [spec.key for spec in self.methods]
+        if len(set(keys)) < len(keys):
+            raise ValueError(f"the explanation {max(keys, key=keys.count)} is listed twice")
+        return self
 
 
 class SeveritySearchPlan(Config):

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 from workbench.schema.config import Config
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import atomic_path, write_text
+from workbench.schema.maps import MapSpec
 from workbench.schema.model_card import ModelCard, PredictionsCard
 from workbench.schema.specs import UNLIKE_SCORES, PolicySpec, SmoothingSpec, StressSpec
 
@@ -126,6 +127,12 @@ MAPS_SCHEMA: Final = pa.schema(
         ("fellow_share", pa.float64()),
         ("outside_share", pa.float64()),  # of the map's strength, outside the disc
         ("outside_change", pa.float64()),  # of P(referable), when what is outside the discs is made one colour
+        ("draws", pa.int64()),  # of which the map is the mean; null: of the model without draws
+        ("agreeing", pa.binary()),  # bytes, row-major: in how many of the draws a pixel is in the map's strongest tenth
+        (
+            "steadiness",
+            pa.float64(),
+        ),  # of the pixels that matter in a fifth of the draws, the share that does in nine tenths
     ]
 )
 INFLUENCES: Final = ("blank", "healthy", "mean", "exchanged", "outside")
@@ -332,6 +339,8 @@ class MeasurementSpec(Config):
     ]
     stress: StressSpec | None = None
     method: str | None = None
+    map: MapSpec | None = None
+    """What is explained and over how many draws, where ``method``, its key, is not the method's name alone."""
     exams: int | None = None
     """How many exams, drawn by hash (see `plan.sample`); None: all."""
     chunk: int | None = Field(default=None, ge=1)
@@ -339,9 +348,14 @@ class MeasurementSpec(Config):
     smoothing: SmoothingSpec | None = None
     """Of a certificate: the noise, and how surely."""
 
+    @property
+    def maps(self) -> MapSpec:
+        """Which maps are made or checked."""
+        return self.map or MapSpec(name=self.method or "")
+
     def for_the_plan(self) -> dict[str, Any]:
         """Return it as ``run.json`` and the plan's hash have it; what came later is not there where it is None."""
-        later = {name for name in ("chunk", "smoothing") if getattr(self, name) is None}
+        later = {name for name in ("chunk", "smoothing", "map") if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=later)
 
 
@@ -557,6 +571,19 @@ def unpack_map(row: Mapping[str, Any]) -> Float[np.ndarray, "height width"] | No
         return None
     flat = np.frombuffer(row["values"], dtype="<f2").astype(np.float32) * np.float32(row["scale"])
     return flat.reshape(int(row["height"]), int(row["width"]))
+
+
+def pack_agreement(frequency: Float[np.ndarray, "height width"], draws: int) -> dict[str, Any]:
+    """Return in which share of ``draws`` (at most 255) each pixel matters, as the columns of `MAPS_SCHEMA`."""
+    return {"draws": draws, "agreeing": np.round(frequency * draws).astype(np.uint8).tobytes()}
+
+
+def unpack_agreement(row: Mapping[str, Any]) -> Float[np.ndarray, "height width"] | None:
+    """Return the share of draws in which each pixel matters, or None for a map that is of no draws."""
+    if row["agreeing"] is None:
+        return None
+    counts = np.frombuffer(row["agreeing"], dtype=np.uint8).astype(np.float32)
+    return counts.reshape(int(row["height"]), int(row["width"])) / np.float32(row["draws"])
 
 
 def label_png(labels: UInt8[np.ndarray, "height width"]) -> bytes:

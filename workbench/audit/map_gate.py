@@ -16,6 +16,7 @@ from workbench.audit.layout import INFLUENCES, TRUST_CHECKS, MeasurementSpec
 from workbench.audit.plan import units_of
 from workbench.audit.results import Run
 from workbench.metrics import referral
+from workbench.schema.maps import checked_as
 from workbench.schema.specs import MapPolicySpec
 
 WORDS: Final = {
@@ -35,6 +36,15 @@ def map_rows(run: Run, *, resamples: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=layout.ROWS_SCHEMA.names)
 
 
+def maps_withheld(run: Run, rows: pd.DataFrame) -> dict[str, str]:
+    """Return the kinds of maps of a run none of which may be shown, and why; see `methods_withheld`.
+
+    Maps over draws are judged as those of the model without draws.
+    """
+    refused = methods_withheld(rows, run.manifest.policy.maps)
+    return {**refused, **{key: refused[checked_as(key)] for key in run.methods() if checked_as(key) in refused}}
+
+
 def methods_withheld(rows: pd.DataFrame, policy: MapPolicySpec) -> dict[str, str]:
     """Return the methods that failed a check of the policy on the run's sample, and why.
 
@@ -45,13 +55,13 @@ def methods_withheld(rows: pd.DataFrame, policy: MapPolicySpec) -> dict[str, str
     refused: dict[str, str] = {}
     known = rows[rows["name"].isin(list(WORDS)) & rows["value"].notna() & rows["low"].notna()]
     for row in known.itertuples():
-        limit, failed = _judged(str(row.name), float(row.value), float(row.low), policy)
+        limit, failed = judged(str(row.name), float(row.value), float(row.low), policy)
         if limit is not None and failed:
             refused.setdefault(str(row.of), WORDS[str(row.name)].format(value=row.value, low=row.low, limit=limit))
     return refused
 
 
-def _judged(name: str, value: float, low: float, policy: MapPolicySpec) -> tuple[float | None, bool]:
+def judged(name: str, value: float, low: float, policy: MapPolicySpec) -> tuple[float | None, bool]:
     """Return the policy's limit of a check, and whether the method is beyond it."""
     if name == "map_randomised_likeness":
         limit = policy.max_randomised_likeness

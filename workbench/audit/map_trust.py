@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from workbench.audit.layout import TRUST_CHECKS
 from workbench.explanation.registry import EXPLANATIONS
-from workbench.explanation.targets import ReferableTarget
+from workbench.explanation.targets import ReferableTarget, target_named
 from workbench.explanation.trust.faithfulness import faithfulness, road_gain
 from workbench.explanation.trust.likeness import border_share, rank_correlation
 from workbench.explanation.trust.manipulation import move_map
 from workbench.explanation.trust.randomisation import sanity_check
 from workbench.explanation.trust.steadiness import infidelity, jittered, relative_change, rephotographed
 from workbench.models.modes import measuring
+from workbench.schema.maps import MapSpec
 from workbench.schema.seeds import seed_for
 from workbench.schema.specs import StressSpec
 from workbench.stress.apply import apply_stress
@@ -37,14 +38,14 @@ class MapExaminer:
 
     Attributes:
         model: whose answers are explained.
-        method: a key of `EXPLANATIONS`.
+        spec: which maps; those of draws are judged by the model's without draws.
         threshold: P(referable) from which an exam is called referable.
         seed: the run's, of the random weights.
         unlearned: a model of the same input trained on permuted labels, or None.
     """
 
     model: nn.Module
-    method: str
+    spec: MapSpec
     threshold: float
     seed: int
     unlearned: nn.Module | None = None
@@ -77,18 +78,20 @@ class MapExaminer:
 
     def _maps(self, x: Tensor, present: Tensor, eye: Eye, model: nn.Module | None = None) -> Tensor:
         """Return the maps themselves, whatever the gate would say; zero where one is not finite."""
-        maps = EXPLANATIONS[self.method](model or self.model, x, present, ReferableTarget(eye))
+        target, options = target_named(self.spec.target, eye), dict[str, Any](self.spec.options)
+        maps = EXPLANATIONS[self.spec.name](model or self.model, x, present, target, **options)
         return torch.where(maps.isfinite().all(dim=(1, 2, 3), keepdim=True), maps, 0.0)
 
-    def _answer(self, x: Tensor, present: Tensor, eye: Eye) -> Tensor:
+    def _answer(self, x: Tensor, present: Tensor, eye: Eye, target: str = "referable") -> Tensor:
         with measuring(self.model), torch.no_grad():
-            return ReferableTarget(eye)(self.model(x, present))
+            answer: Tensor = target_named(target, eye)(self.model(x, present))
+        return answer
 
     def _faithful(self, x: Tensor, present: Tensor, eye: Eye, maps: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
         heat = maps[:, 3 * eye : 3 * eye + 3].sum(dim=1)
 
         def answer(changed: Tensor) -> Tensor:
-            return self._answer(changed, present, eye)
+            return self._answer(changed, present, eye, self.spec.target)
 
         gains = faithfulness(answer, x, present, heat, eye, seeds)
         return {

@@ -25,13 +25,14 @@ from workbench.audit.patterns import manifest_to_fit_on, pattern_id, places_not_
 from workbench.audit.results import maps_id, stressed_id, trust_id
 from workbench.audit.units import Bench
 from workbench.data.exams import Exams, open_exams
-from workbench.explanation.registry import EXPLANATIONS
+from workbench.explanation.checks import check_map
 from workbench.models.checkpoint import load_model, model_hash
 from workbench.models.lesion_net import load_detector
 from workbench.models.precision import resolve_precision
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import canonical_hash, sha256_file
 from workbench.schema.manifest import manifest_hash, read_manifest
+from workbench.schema.maps import MUTUAL_INFORMATION, MapSpec
 from workbench.schema.model_card import ModelCard
 from workbench.schema.threat import UNIVERSAL
 from workbench.stress.corruptions.catalogue import CORRUPTIONS
@@ -140,10 +141,9 @@ def measurements_of(config: AuditConfig, *, intake: bool = False) -> tuple[Measu
         exams = config.severity_search.exams
         planned.append(MeasurementSpec(id=f"mildest.{name}", kind="mildest", method=name, exams=exams))
     planned += _certificates(config)
-    for method in config.explanations.methods:
-        if method not in EXPLANATIONS:
-            raise WorkbenchError(f"unknown explanation {method!r}", f"it must be one of {', '.join(EXPLANATIONS)}")
-        planned.append(MeasurementSpec(id=maps_id(method), kind="maps", method=method, exams=config.explanations.exams))
+    for one in config.explanations.methods:
+        check_map(one)
+        planned.append(MeasurementSpec(id=maps_id(one.key), kind="maps", **_of(one), exams=config.explanations.exams))
     planned += _trust_measurements(config)
     planned.append(MeasurementSpec(id=layout.PHOTOGRAPHS, kind="photographs"))
     planned += _stressed_photographs(config)
@@ -182,11 +182,21 @@ def _trust_measurements(config: AuditConfig) -> list[MeasurementSpec]:
     if plan.trust_exams:
         exams = plan.trust_exams if plan.exams is None else min(plan.trust_exams, plan.exams)
         chunk = TRUST_CHUNK if config.batch_size > TRUST_CHUNK else None
+        judged = {
+            spec.key: spec
+            for spec in (one.model_copy(update={"draws": 0}) for one in plan.methods)
+            if spec.target != MUTUAL_INFORMATION
+        }
         planned += [
-            MeasurementSpec(id=trust_id(method), kind="map_trust", method=method, exams=exams, chunk=chunk)
-            for method in plan.methods
+            MeasurementSpec(id=trust_id(key), kind="map_trust", **_of(spec), exams=exams, chunk=chunk)
+            for key, spec in judged.items()
         ]
     return planned
+
+
+def _of(spec: MapSpec) -> dict[str, Any]:
+    """Return a measurement's fields that say which maps: the name alone where nothing else is said."""
+    return {"method": spec.key, "map": None if spec.key == spec.name else spec}
 
 
 def _measurements(config: AuditConfig, bench: Bench) -> tuple[MeasurementSpec, ...]:

@@ -29,7 +29,9 @@ from workbench.schema.specs import StressSpec
 class HeatMap:
     """One explanation of one eye, or the reason why it is withheld.
 
-    ``values`` are in logits per unit of pixel range, summed over the colours; positive speaks for *referable*.
+    ``values`` are summed over the colours, in the units of the method; positive speaks for what is explained, most
+    often *referable*. ``agreement``: in which share of ``draws`` a pixel is in the strongest tenth; ``steadiness``: of
+    the pixels that are in at least a fifth of the draws, the share that is in nine tenths. None: a map of no draws.
     """
 
     method: str
@@ -37,6 +39,9 @@ class HeatMap:
     withheld: str | None
     fellow_share: float | None
     completeness_gap: float | None
+    agreement: Float[np.ndarray, "height width"] | None = None
+    draws: int | None = None
+    steadiness: float | None = None
 
 
 class Run:
@@ -169,6 +174,9 @@ class Run:
             withheld=withheld,
             fellow_share=_number(row["fellow_share"]),
             completeness_gap=_number(row["completeness_gap"]),
+            agreement=layout.unpack_agreement(row) if withheld is None else None,
+            draws=None if row["draws"] is None else int(row["draws"]),
+            steadiness=_number(row["steadiness"]) if withheld is None else None,
         )
 
     def influence(self, exam_id: str, eye: str) -> dict[str, Any] | None:

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from workbench.audit.certified import certified_row, head_margin_rows
 from workbench.audit.deployed import deployed_system
 from workbench.audit.influence import influence_rows
-from workbench.audit.layout import PART_SCHEMAS, MeasurementSpec, Member, label_png, pack_map, part_path, write_table
+from workbench.audit.layout import PART_SCHEMAS, MeasurementSpec, Member, label_png, part_path, write_table
+from workbench.audit.map_maker import MapMaker, number
 from workbench.audit.map_trust import MapExaminer
 from workbench.audit.patterns import StoredPattern, read_pattern, rows_of_pattern
 from workbench.audit.plan import Unit
 from workbench.data.exams import ExamBatch, Exams
 from workbench.data.masks import read_labels
-from workbench.explanation.checks import ExplanationResult, explain_eyes
 from workbench.models.lesion_net import Detector
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
@@ -203,7 +203,7 @@ def _draws(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -
             row: Row = {"seed": seeds[place], "probabilities": probabilities.astype(np.float32).ravel()}
             if not np.isfinite(probabilities).all():
                 row = {"status": "failed", "reason": "the model's answer is not finite"}
-            row |= {name: _number(values[:, eye], place) for name, values in unlike.items()}
+            row |= {name: number(values[:, eye], place) for name, values in unlike.items()}
             row |= _checks(result, place, eye) if result is not None else {}
             row |= {"pattern_sha256": pattern.sha256} if pattern is not None else {}
             if not shown.present[place, eye] or shown.not_applicable[place]:
@@ -284,37 +284,15 @@ def _checks(result: StressResult, place: int, eye: int) -> Row:
 
 def _maps(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
     batch = bench.exams.batch(indices)
-    method = measurement.method or ""
+    maker = MapMaker(bench.model, bench.predictor, bench.maps, bench.seed, measurement.maps)
     rows: dict[tuple[int, int], Row] = {}
-    for eye, result in enumerate(explain_eyes(bench.model, batch.x, batch.present, method=method, policy=bench.maps)):
-        for place, index in enumerate(indices):
-            if batch.present[place, eye]:
-                rows[index, eye] = _map_row(result, place)
+    for (place, eye), row in maker.rows(batch.x, batch.present, batch.exam_ids).items():
+        rows[indices[place], eye] = row
     return rows
 
 
 def _chosen(indices: Sequence[int], mask: Bool[Tensor, " exam"]) -> list[int]:
     return [index for index, kept in zip(indices, mask.tolist(), strict=True) if kept]
-
-
-def _map_row(result: ExplanationResult, place: int) -> Row:
-    withheld = result.withheld[place]
-    row: Row = {
-        "withheld": withheld,
-        "completeness_gap": _number(result.completeness_gap, place),
-        "fellow_share": _number(result.fellow_share, place) if withheld is None else None,
-        "outside_share": _number(result.outside_share, place),
-        "outside_change": _number(result.outside_change, place),
-    }
-    if withheld is None:
-        row |= pack_map(result.own_eye[place].detach().cpu().numpy().astype(np.float32))
-    return row
-
-
-def _number(values: Tensor | np.ndarray | None, place: int) -> float | None:
-    if values is None or not np.isfinite(float(values[place])):
-        return None
-    return float(values[place])
 
 
 def _intake(bench: Bench, _: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
@@ -323,7 +301,7 @@ def _intake(bench: Bench, _: MeasurementSpec, indices: Sequence[int]) -> dict[tu
     evidence = bench.laterality.evidence(pairs_of(bench.exams, indices))
     flags = verdicts(evidence, bench.laterality.thresholds)
     return {
-        (index, eye): {"filed_rightly_log_odds": _number(evidence[:, eye], place), "flag": flags[place][eye]}
+        (index, eye): {"filed_rightly_log_odds": number(evidence[:, eye], place), "flag": flags[place][eye]}
         for place, index in enumerate(indices)
         for eye in range(2)
     }
@@ -384,7 +362,7 @@ def _influence(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int
 
 def _map_trust(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
     batch = bench.exams.batch(indices)
-    examiner = MapExaminer(bench.model, measurement.method or "", bench.threshold, bench.seed, bench.unlearned)
+    examiner = MapExaminer(bench.model, measurement.maps, bench.threshold, bench.seed, bench.unlearned)
     rows: dict[tuple[int, int], Row] = {}
     eyes: tuple[Literal[0, 1], Literal[0, 1]] = (0, 1)
     for eye in eyes:

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from typing import Any, Final, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from workbench.explanation.draws import DrawnMaps, maps_of_draws
 from workbench.explanation.integrated_gradients import LEAST_CHANGE, blurred_baseline
-from workbench.explanation.registry import COMPLETE, EXPLANATIONS, FLOORS, OF_SEVERAL, ONE_MAP_IF_EARLY
-from workbench.explanation.targets import ReferableTarget, target_named
+from workbench.explanation.registry import COMPLETE, EXPLANATIONS, FLOORS, OF_ALL_DRAWS, OF_SEVERAL, ONE_MAP_IF_EARLY
+from workbench.explanation.shared_trunk import SHARED, DrawsBehindTrunk
+from workbench.explanation.targets import EachDraw, MutualInformationTarget, ReferableTarget, target_named
 from workbench.explanation.trust.influence import eye_only
 from workbench.explanation.trust.likeness import outside_share
 from workbench.models.modes import measuring
 from workbench.schema.errors import WorkbenchError, did_you_mean
 from workbench.schema.grades import EYES
+from workbench.schema.maps import MapSpec
 from workbench.schema.specs import MapPolicySpec
 
 STRICT: Final = MapPolicySpec.model_validate({})
@@ -117,34 +121,104 @@ def explain_eyes(
     )
 
 
+def explain_draws(
+    drawn: Any,
+    model: nn.Module,
+    x: Float[Tensor, "1 6 height width"],
+    present: Bool[Tensor, "1 2"],
+    *,
+    method: str,
+    eye: Literal[0, 1],
+    target: str = "referable",
+    policy: MapPolicySpec = STRICT,
+    **options: Any,
+) -> tuple[ExplanationResult, DrawnMaps | None]:
+    """Explain what the draws of one exam answer: the mean of their maps, judged as any map is, and their agreement.
+
+    Each draw is explained by itself, and the mean map is the map of the *mean over draws* of the target: of
+    P(referable), of what is deployed. Mutual information is of all draws at once; its one map has no agreement.
+
+    Args:
+        drawn: a module ``(x, present) -> logits[draw, row, 2, grade]`` with ``nets``, one per draw; a trunk that it
+            shares (`DrawsBehindTrunk`) is made use of.
+        model: that the draws are of.
+        x: one exam, in [0, 1].
+        present: its eyes.
+        method: a key of `EXPLANATIONS`.
+        eye: 0 for OD, 1 for OS.
+        target: what of the answer is explained, by its name (`targets.target_named`).
+        policy: what each map must pass.
+        options: keyword arguments of the method.
+
+    Raises:
+        WorkbenchError: as `explain`; mutual information by a method that reads one pass of one network.
+    """
+    _check_method(method)
+    found, called = None, target_named(target, eye)
+    explained: Any = called
+    if isinstance(called, MutualInformationTarget):
+        _check_all_draws(method, target)
+        maps = EXPLANATIONS[method](drawn, x, present, explained, **options)
+    else:
+        shared = method in SHARED and isinstance(drawn, DrawsBehindTrunk)
+        draws = drawn if shared else tuple(drawn.nets)
+        found = maps_of_draws(draws, x, present, called, eye=eye, method=method, **options)
+        explained, maps = EachDraw(called), found.maps
+    return _judged(_Answers(drawn, x, present, model), maps, method, eye, explained, policy), found
+
+
+def check_map(spec: MapSpec) -> None:
+    """Refuse maps that cannot be, before anything is loaded.
+
+    Raises:
+        WorkbenchError: an unknown method, target or option, or mutual information of a method that cannot explain it.
+    """
+    _check_method(spec.name)
+    if isinstance(target_named(spec.target, 0), MutualInformationTarget):
+        _check_all_draws(spec.name, spec.target)
+    parameters = signature(EXPLANATIONS[spec.name]).parameters
+    known = [name for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY]
+    for option in spec.options:
+        if option not in known:
+            raise WorkbenchError(f"{spec.name} has no option {option!r}", did_you_mean(option, known))
+
+
 def _check_method(method: str) -> None:
     if method not in EXPLANATIONS:
         raise WorkbenchError(f"unknown explanation {method!r}", did_you_mean(method, EXPLANATIONS))
 
 
+def _check_all_draws(method: str, target: str) -> None:
+    if method not in OF_ALL_DRAWS:
+        raise WorkbenchError(
+            f"{method} cannot explain {target}", f"all draws at once need one of {', '.join(OF_ALL_DRAWS)}"
+        )
+
+
 class _Answers:
-    """The model's answers that checks compare, each computed when it is first asked for."""
+    """The answers of a model, or of all its draws, that checks compare; computed when they are first asked for."""
 
-    def __init__(self, model: nn.Module, x: Tensor, present: Tensor) -> None:
-        self.model, self.x, self.present = model, x, present
+    def __init__(self, net: nn.Module, x: Tensor, present: Tensor, model: nn.Module | None = None) -> None:
+        self.net, self.x, self.present = net, x, present
+        self.drawn, self.model = model is not None, net if model is None else model
 
-    def _to(self, x: Tensor) -> Float[Tensor, "exam 2 grade"]:
-        with measuring(self.model), torch.no_grad():
-            logits: Tensor = self.model(x, self.present)
+    def _to(self, x: Tensor) -> Float[Tensor, "*draw exam 2 grade"]:
+        with measuring(self.net), torch.no_grad():
+            logits: Tensor = self.net(x, self.present)
         return logits
 
     @cached_property
-    def exams(self) -> Float[Tensor, "exam 2 grade"]:
+    def exams(self) -> Float[Tensor, "*draw exam 2 grade"]:
         """To the exams as they are."""
         return self._to(self.x)
 
     @cached_property
-    def baselines(self) -> Float[Tensor, "exam 2 grade"]:
+    def baselines(self) -> Float[Tensor, "*draw exam 2 grade"]:
         """To the exams without detail."""
         return self._to(blurred_baseline(self.x, self.present))
 
     @cached_property
-    def eyes_alone(self) -> Float[Tensor, "exam 2 grade"]:
+    def eyes_alone(self) -> Float[Tensor, "*draw exam 2 grade"]:
         """To the exams with all that lies outside the two discs in one colour."""
         return self._to(eye_only(self.x))
 
@@ -158,12 +232,13 @@ def _judged(
     policy: MapPolicySpec,
 ) -> ExplanationResult:
     model, present = answers.model, answers.present
+    referable: Callable[[Tensor], Tensor] = ReferableTarget(eye)
     gap = _completeness_gap(answers, explained, maps) if method in COMPLETE else None
     measured = {
         "completeness gap": (gap, policy.max_completeness_gap),
         "share of the map outside the disc": (outside_share(_own(maps, eye)), policy.max_outside_share),
         "change of P(referable) without what lies outside the disc": (
-            _outside_change(answers, ReferableTarget(eye)),
+            _outside_change(answers, EachDraw(referable) if answers.drawn else referable),
             policy.max_outside_change,
         ),
     }
@@ -190,7 +265,7 @@ def _completeness_gap(
     return (maps.flatten(1).sum(dim=1) - change).abs() / change.abs().clamp(min=LEAST_CHANGE)
 
 
-def _outside_change(answers: _Answers, target: ReferableTarget) -> Float[Tensor, " exam"]:
+def _outside_change(answers: _Answers, target: Callable[[Tensor], Tensor]) -> Float[Tensor, " exam"]:
     """Return |change of the target| when all that lies outside the two discs is made one colour."""
     return (target(answers.exams) - target(answers.eyes_alone)).abs()
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from workbench.explanation.registry import EXPLANATIONS
+from workbench.explanation.shared_trunk import SHARED, DrawsBehindTrunk
 from workbench.schema.errors import WorkbenchError
+
+SMOOTHING: Final = 0.01
+"""Standard deviation, share of the side, of the blur before pixels are ranked: single pixels of a gradient flicker."""
 
 TOP: Final = 0.1
 """A pixel counts as important in a draw if it is among this share of the eye's pixels with the largest |map|."""
@@ -28,11 +34,14 @@ class DrawnMaps:
     """One eye's maps over draws.
 
     Attributes:
-        mean: over the draws; for a method that is linear in the gradient, the map of the mean of the draws' targets.
+        maps: mean over the draws per pixel and channel of both eyes.
+        mean: the same, the eye's own; for a method that is linear in the gradient, the map of the mean of the draws'
+            targets.
         spread: standard deviation over the draws.
         frequency: share of the draws in which a pixel is important.
     """
 
+    maps: Float[Tensor, "exam 6 height width"]
     mean: Float[Tensor, "exam height width"]
     spread: Float[Tensor, "exam height width"]
     frequency: Float[Tensor, "exam height width"]
@@ -55,7 +64,7 @@ class DrawnMaps:
 
 
 def maps_of_draws(
-    drawn: Sequence[nn.Module],
+    drawn: Sequence[nn.Module] | DrawsBehindTrunk,
     x: Float[Tensor, "exam 6 height width"],
     present: Bool[Tensor, "exam 2"],
     target: Callable[[Tensor], Tensor],
@@ -67,7 +76,8 @@ def maps_of_draws(
     """Explain each draw by itself and say what they agree on.
 
     Args:
-        drawn: one deterministic network per draw, its masks being the draw's own (given: explanation makes no draws).
+        drawn: one deterministic network per draw, its masks being the draw's own (given: explanation makes no draws);
+            or the draws of one exam behind one trunk, for the methods of `SHARED`.
         x: in [0, 1].
         present: which eyes there are; an absent one has zero everywhere.
         target: ``logits -> one value per exam``.
@@ -78,20 +88,38 @@ def maps_of_draws(
     Raises:
         WorkbenchError: fewer than two draws.
     """
-    if len(drawn) < 2:
-        raise WorkbenchError(f"maps of {len(drawn)} draws", "give at least two, so that they can differ")
+    each: Iterable[Tensor]
+    if isinstance(drawn, Sequence):
+        count, each = len(drawn), (EXPLANATIONS[method](net, x, present, target, **options) for net in drawn)
+    else:
+        found = SHARED[method](drawn, x, present, target, **options)[:, None]
+        count, each = len(found), found
+    if count < 2:
+        raise WorkbenchError(f"maps of {count} draws", "give at least two, so that they can differ")
     own = slice(3 * eye, 3 * eye + 3)
-    total, squares, counted = (torch.zeros_like(x[:, 0]) for _ in range(3))
-    for net in drawn:
-        heat = EXPLANATIONS[method](net, x, present, target, **options)[:, own].sum(dim=1)
-        total, squares, counted = total + heat, squares + heat.square(), counted + important(heat)
-    mean = total / len(drawn)
-    variance = (squares / len(drawn) - mean.square()).clamp(min=0)
-    return DrawnMaps(mean, variance.sqrt(), counted / len(drawn))
+    total = torch.zeros_like(x)
+    squares, counted = (torch.zeros_like(x[:, 0]) for _ in range(2))
+    for maps in each:
+        heat = maps[:, own].sum(dim=1)
+        total, squares, counted = total + maps, squares + heat.square(), counted + important(heat)
+    maps = total / count
+    mean = maps[:, own].sum(dim=1)
+    variance = (squares / count - mean.square()).clamp(min=0)
+    return DrawnMaps(maps, mean, variance.sqrt(), counted / count)
 
 
 def important(heat: Float[Tensor, "exam height width"]) -> Bool[Tensor, "exam height width"]:
-    """Return the share `TOP` of pixels with the largest magnitude; none of a map that is zero there."""
-    sizes = heat.abs().flatten(1)
-    least = sizes.topk(max(1, round(TOP * sizes.shape[1])), dim=1).values[:, -1]
-    return (heat.abs() >= least[:, None, None]) & (heat != 0)
+    """Return the share `TOP` of pixels with the largest magnitude, a little smoothed; none of a map that is zero."""
+    sizes = _smoothed(heat).abs()
+    flat = sizes.flatten(1)
+    least = flat.topk(max(1, round(TOP * flat.shape[1])), dim=1).values[:, -1]
+    return (sizes >= least[:, None, None]) & (sizes > 0)
+
+
+def _smoothed(heat: Float[Tensor, "exam height width"]) -> Float[Tensor, "exam height width"]:
+    deviation = SMOOTHING * heat.shape[-1]
+    reach = math.ceil(2.5 * deviation) if deviation >= 0.5 else 0
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1).to(heat) / deviation) ** 2)
+    taps = taps / taps.sum()
+    planes = functional.pad(heat[:, None], (reach,) * 4, mode="replicate")
+    return functional.conv2d(functional.conv2d(planes, taps[None, None, None]), taps[None, None, :, None])[:, 0]

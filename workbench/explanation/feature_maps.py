@@ -101,6 +101,22 @@ def last_feature_map(
     return larger[-1].name
 
 
+def feature_keeper(kept: list[Tensor]) -> Callable[..., Any]:
+    """Return a hook that adds a module's feature map to ``kept`` and begins the gradient there.
+
+    It turns gradients on from there to the answer: the trunk is to run without (`torch.no_grad` around the pass).
+    """
+
+    def keep(_: nn.Module, __: Any, output: Any) -> Any:
+        if not isinstance(output, Tensor) or output.dim() != 4:
+            return None
+        torch.set_grad_enabled(True)
+        kept.append(output.detach().clone().requires_grad_())
+        return kept[-1].clone()  # the next module may be a ReLU that works in place
+
+    return keep
+
+
 def map_and_slopes(
     model: nn.Module,
     layer: str,
@@ -116,15 +132,7 @@ def map_and_slopes(
     if layer not in dict(model.named_modules()):
         raise WorkbenchError(f"no layer {layer!r} in {type(model).__name__}", "name one of its modules")
     kept: list[Tensor] = []
-
-    def keep(_: nn.Module, __: Any, output: Any) -> Any:
-        if not isinstance(output, Tensor) or output.dim() != 4:
-            return None
-        torch.set_grad_enabled(True)  # from here to the answer; the trunk ran without
-        kept.append(output.detach().clone().requires_grad_())
-        return kept[-1].clone()  # the next module may be a ReLU that works in place
-
-    with torch.no_grad(), hooked(model.get_submodule(layer), keep):
+    with torch.no_grad(), hooked(model.get_submodule(layer), feature_keeper(kept)):
         logits = model(x, present)
         asked = [target(logits) for target in targets]
     if len(kept) != 1:

@@ -93,14 +93,20 @@ def grad_cams(
         layer = layer or last_feature_map(net, clean, seen, finer=finer)
         pieces = zip(torch.split(clean, images_at_once), torch.split(seen, images_at_once), strict=True)
         asked = [unsaturated(target) for target in targets]
-        coarse = torch.cat([_coarse(net, layer, few, eyes, asked, finer=finer) for few, eyes in pieces], dim=1)
+        coarse = torch.cat(
+            [class_activation(*map_and_slopes(net, layer, few, eyes, asked), finer=finer) for few, eyes in pieces],
+            dim=1,
+        )
     return torch.stack([on_both_eyes(model, of_one.to(x.dtype), x, present) for of_one in coarse])
 
 
-def _coarse(
-    net: nn.Module, layer: str, x: Tensor, present: Tensor, targets: Targets, *, finer: bool
+def class_activation(
+    features: Float[Tensor, "*target image channel rows columns"],
+    slopes: Float[Tensor, "target image channel rows columns"],
+    *,
+    finer: bool,
 ) -> Float[Tensor, "target image 1 rows columns"]:
-    features, slopes = map_and_slopes(net, layer, x, present, targets)
+    """Return the feature map's channels, weighted by each target's gradient (per channel, or ``finer`` per cell)."""
     weights = slopes.clamp(min=0) if finer else slopes.mean(dim=(3, 4), keepdim=True)
     return torch.relu((weights.float() * features.float()).sum(dim=2, keepdim=True))
 

@@ -50,6 +50,9 @@ COMPLETE: Final = ("integrated_gradients", "deep_lift")
 ONE_MAP_IF_EARLY: Final = ("grad_cam", "layer_cam")
 """Methods that have one map for both eyes where the network sees both at once."""
 
+OF_ALL_DRAWS: Final = ("integrated_gradients", "expected_gradients", "smooth_grad", "occlusion", "rise")
+"""Methods that ask for answers and their slopes at the pixels alone, so that the answer may be that of all draws."""
+
 LIMITS: Final[Mapping[str, str]] = {
     "smooth_grad": "says where a change would matter, not what speaks for the answer",
     "rise": "coarse, and noisy with few masks",

@@ -105,6 +105,20 @@ class MeanOfDraws:
 
 
 @dataclass(frozen=True)
+class EachDraw:
+    """The mean of a target over draws, each by itself: ``logits[draw, exam, 2, grade] -> Float["exam"]``.
+
+    Of a probability or an expected grade it is the same as of the draws' mean; of the entropy it is the expected one.
+    """
+
+    target: Callable[[Tensor], Tensor]
+
+    def __call__(self, logits: Float[Tensor, "draw exam 2 grade"]) -> Float[Tensor, " exam"]:
+        """Return the mean over the draws."""
+        return torch.stack([self.target(one) for one in logits]).mean(dim=0)
+
+
+@dataclass(frozen=True)
 class MutualInformationTarget:
     """What the draws contradict each other about: entropy of their mean minus mean entropy, nats (Houlsby 2011)."""
 

@@ -23,11 +23,11 @@ from workbench.audit.attention import (
     RIM,
 )
 from workbench.audit.results import Run
-from workbench.report.cases import METHOD_WORDS
 from workbench.report.figures import Figure, Figures
 from workbench.report.pictures import picture_uri
 from workbench.schema.grades import GRADES
 from workbench.schema.lesions import LESIONS, OPTIC_DISC
+from workbench.schema.maps import map_words
 
 SOURCES: Final = {"mask": "lesions that the data set marks", "found": "lesions that an EXPERIMENTAL detector found"}
 FLOOR_WORDS: Final = {FLOORS[0]: "Floor: smooth noise", FLOORS[1]: "Floor: edges of the photograph"}
@@ -81,7 +81,7 @@ class Attention:
 def attention(run: Run, figures: Figures) -> Attention:
     """Return where a run's maps lie; empty where it has no map."""
     table = run.attention()
-    names = {f"maps.{method}": METHOD_WORDS.get(method, method.replace("_", " ")) for method in run.methods()}
+    names = {f"maps.{method}": map_words(method) for method in run.methods()}
     names |= {floor: words for floor, words in FLOOR_WORDS.items() if (table["method"] == floor).any()}
     present = set(table["source"])
     sources = tuple(
@@ -116,11 +116,11 @@ def _means(run: Run) -> tuple[MeanPicture, ...]:
     pictures = []
     for row in run.mean_maps().to_dict("records"):
         values = layout.unpack_map(row)
-        if values is None:
+        if values is None or row["method"] in run.summary.maps_withheld:  # an older run has means of those, too
             continue
         all_eyes = row["grade"] is None or row["grade"] != row["grade"] or str(row["grade"]) == "<NA>"
         eyes_of = "all eyes" if all_eyes else GRADES[int(row["grade"])]
-        method = METHOD_WORDS.get(row["method"], row["method"].replace("_", " "))
+        method = map_words(row["method"])
         pictures.append(MeanPicture(method, eyes_of, int(row["eyes"]), mean_picture(values)))
     return tuple(pictures)
 

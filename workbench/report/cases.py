@@ -17,13 +17,12 @@ from workbench.report.headline import kind_of
 from workbench.report.pictures import difference_uri, largest_of, map_uri, photograph_uri
 from workbench.report.words import counted
 from workbench.schema.grades import EYES, GRADES
+from workbench.schema.maps import map_words
 from workbench.schema.words import strength_words, stress_name
 
 SILENT_SHOWN: Final = 6
 REFERRED_SHOWN: Final = 3
 ATTACKED_SHOWN: Final = 3
-
-METHOD_WORDS: Final = {"integrated_gradients": "Integrated gradients", "grad_cam": "Grad-CAM"}
 
 
 @dataclass(frozen=True)
@@ -242,7 +241,7 @@ def _answer(run: Run, answer: pd.Series) -> str:
 
 
 def _map(method: str, heat: HeatMap | None, jpeg: bytes | None, largest: float) -> MapPicture:
-    words = METHOD_WORDS.get(method, method.replace("_", " "))
+    words = map_words(method)
     if heat is None or jpeg is None:
         return MapPicture(words, None, "not among the explained exams" if jpeg is not None else "no photograph")
     if heat.values is None or heat.withheld:

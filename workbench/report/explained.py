@@ -8,7 +8,7 @@ import pandas as pd
 
 from workbench.audit.plan import units_of
 from workbench.audit.results import Run, maps_id
-from workbench.report.cases import METHOD_WORDS
+from workbench.schema.maps import map_words
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def map_summaries(run: Run) -> tuple[MethodSummary, ...]:
 
 def _summary(run: Run, method: str) -> MethodSummary:
     units = units_of(run.manifest, run.exam_ids, run.manifest.measurement(maps_id(method)))
-    parts = [run.part(maps_id(method), unit.chunk).drop(columns="values") for unit in units]
+    parts = [run.part(maps_id(method), unit.chunk).drop(columns=["values", "agreeing"]) for unit in units]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["status", "withheld", "reason"])
     table = table[table["status"] != "skipped"].copy()
     refused = run.summary.maps_withheld.get(method)
@@ -40,7 +40,7 @@ def _summary(run: Run, method: str) -> MethodSummary:
     passed = table[~failed & table["withheld"].isna()]
     table["withheld"] = table["withheld"].where(table["withheld"].notna() | failed, refused)
     return MethodSummary(
-        method=METHOD_WORDS.get(method, method.replace("_", " ")),
+        method=map_words(method),
         eyes=len(table),
         withheld=int(table["withheld"].notna().sum()),
         failed=int(failed.sum()),

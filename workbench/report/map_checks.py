@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from workbench.audit.results import Run, maps_id, trust_id
-from workbench.report.cases import METHOD_WORDS
 from workbench.report.figures import Figure, Figures
+from workbench.schema.maps import checked_as, map_words
 
 CHECKS: Final = {
     "map_withheld_rate": "Withheld",
@@ -43,11 +43,13 @@ def map_checks(run: Run, figures: Figures) -> MapChecks | None:
         return None
     found = {name: tuple(_figure(figures, name, method) for method in methods) for name in CHECKS}
     rows = ((CHECKS[name], row) for name, row in found.items() if any(one.value is not None for one in row))
-    words = {method: METHOD_WORDS.get(method, method.replace("_", " ")) for method in methods}
+    words = {method: map_words(method) for method in methods}
     refused = tuple((words[method], why) for method, why in run.summary.maps_withheld.items() if method in words)
     return MapChecks(tuple(words.values()), tuple(rows), refused)
 
 
 def _figure(figures: Figures, name: str, method: str) -> Figure:
     of_maps = name in ("map_withheld_rate", "map_outside_share")
-    return figures.get(name, maps_id(method) if of_maps else trust_id(method), of=method)
+    if of_maps:
+        return figures.get(name, maps_id(method), of=method)
+    return figures.get(name, trust_id(checked_as(method)), of=checked_as(method))

@@ -18,6 +18,7 @@ from workbench.review.words import EYE_NAMES, call_words, grade_words, uncertain
 from workbench.review.worklist_index import WorklistIndex
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES, REFERABLE_GRADE
+from workbench.schema.maps import map_words
 from workbench.schema.words import SCORE_NAMES, percent
 
 NO_PHOTOGRAPHS: Final = "Outputs alone were audited: no photographs but those of --data, no maps, no stress"
@@ -255,7 +256,7 @@ class CaseBook:
         for eye, reasons in withheld.items():
             for method, reason in reasons.items():
                 if eyes[eye].status == "ok":
-                    flags.append(Flag("note", f"Map withheld, {eye}, {method.replace('_', ' ')}: {reason}", "maps"))
+                    flags.append(Flag("note", f"Map withheld, {eye}, {map_words(method)}: {reason}", "maps"))
         return flags
 
     def _referred_why(self, clean: dict[str, Any]) -> str:

@@ -93,6 +93,11 @@ class StochasticPredictor:
         off = kept_off(self.model, self._found)
         return self._how + (f"; kept off: {', '.join(off)}" if off else "")
 
+    @property
+    def flagged(self) -> tuple[nn.Module, ...]:
+        """Modules that draw only where they are told that they train; known after the first use."""
+        return tuple(self._found.flagged) if self._found else ()
+
     def logits(self, x: Exams, present: Present) -> Float[Tensor, "exam 2 grade"]:
         """Return the model's logits with dropout off, float32."""
         with evaluation(self.model), torch.inference_mode(), autocast(self.precision, self.device), DropoutOff():
