@@ -17,6 +17,7 @@ from workbench.audit.results import Run, open_run, trust_id
 from workbench.audit.runner import run_audit
 from workbench.schema.config import load_config
 from workbench.schema.errors import WorkbenchError
+from workbench.schema.maps import MapSpec
 from workbench.schema.specs import MapPolicySpec, PolicySpec
 
 METHODS = ("grad_cam", "random", "edges")
@@ -105,7 +106,7 @@ def test_the_checks_of_an_exam_are_the_same_alone() -> None:
     torch.manual_seed(0)
     model = PairedEyeNet(Architecture(trunk="resnet10", width=0.0625))
     x, present = torch.rand(2, 6, 32, 32), torch.tensor([[True, True], [True, False]])
-    examiner = MapExaminer(model, "grad_cam", 0.5, 3)
+    examiner = MapExaminer(model, MapSpec(name="grad_cam"), 0.5, 3)
     together = examiner.rows(x, present, 0, [7, 8])
     alone = [examiner.rows(x[k : k + 1], present[k : k + 1], 0, [7 + k])[0] for k in range(2)]
     for one, other in zip(together, alone, strict=True):
@@ -168,7 +169,7 @@ def test_a_method_that_fails_shows_no_map_anywhere(manifest: Path, runs: dict[st
     assert open_run(strict.folder).summary == strict.summary
     table = map_checks(strict, Figures(strict))
     assert table is not None
-    assert "random weights" in dict(table.refused)["edges"]
+    assert "random weights" in dict(table.refused)["Edges"]
     assert len(table.rows) > 8
 
 

@@ -81,7 +81,7 @@ def test_flags_name_the_missing_eye_the_ungradable_one_and_the_withheld_map(run:
     assert "Left eye (OS) missing: no photograph" in words_of(run, "exam-001")
     assert "Right eye (OD) ungradable: no disc" in words_of(run, "exam-002")
     assert any(words.startswith("Referred to a human: incomplete") for words in words_of(run, "exam-001"))
-    assert any("Map withheld, OD, integrated gradients: the attributions miss" in w for w in words_of(run, "exam-004"))
+    assert any("Map withheld, OD, Integrated gradients: the attributions miss" in w for w in words_of(run, "exam-004"))
     case = CaseBook(run).case("exam-001")
     assert case.eyes["OS"].answer is None
     assert case.eyes["OD"].answer is not None

@@ -87,7 +87,7 @@ class SharedTrunk(DrawnNet):
         halfway, rows = frontier
         with SeededDropout([self.seed] * rows, 0, self.draws):
             logits: Tensor = self.halves.tail(halfway, self.draws)
-        return logits.unflatten(0, (self.draws, rows))
+        return logits.reshape(self.draws, rows, *logits.shape[1:])
 
     def forward(
         self, x: Float[Tensor, "row 6 height width"], present: Bool[Tensor, "row 2"]
@@ -151,4 +151,4 @@ def _shared(model: nn.Module, x: Tensor, present: Tensor, seed: int, draws: int)
             return None
         with SeededDropout([seed], 0, min(2, draws)):
             whole = WholePasses(model).tail((x, present), min(2, draws))
-    return shared if same(whole.unflatten(0, answers.shape[:2]), answers) else None
+    return shared if same(whole.reshape(answers.shape), answers) else None
