@@ -121,13 +121,13 @@ def _class_activations(
             shared = bool(kept)
             with nullcontext() if shared else hooked(module, keep):
                 logits = drawn.tail(frontier)
-            values = torch.stack([unsaturated(target)(one).sum() for one in logits])
+            values = torch.stack([unsaturated(target)(one) for one in logits])
         if shared:
             features, slopes = kept[0].detach(), slopes_at(kept[0], list(values))
         else:  # every draw has a feature map of its own, draw-major
             features, slopes = (
                 whole.reshape(len(values), -1, *whole.shape[1:])
-                for whole in (kept[0].detach(), slopes_at(kept[0], [values.sum()])[0])
+                for whole in (kept[0].detach(), slopes_at(kept[0], [values.flatten()])[0])
             )
         coarse = class_activation(features, slopes, finer=finer).to(x.dtype)
         return torch.cat([on_both_eyes(model, one, x, present) for one in coarse])
