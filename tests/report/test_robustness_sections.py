@@ -20,8 +20,9 @@ from workbench.report.severity import searches, severity_chart
 from workbench.report.weak_eye import weak_eyes
 from workbench.report.write import Report, as_html, as_json, assemble
 from workbench.schema.specs import SmoothingSpec, StressSpec
-from workbench.schema.words import ATTACKS, percent
+from workbench.schema.words import ATTACKS, MIX_UPS, percent, stress_words
 from workbench.stress import registry
+from workbench.stress.exam import EXAM_STRESSES
 
 ONE_EYE = tuple(StressSpec.model_validate({"name": "pgd", "strength": 4, "eyes": eyes}) for eyes in ("OD", "OS"))
 
@@ -45,8 +46,10 @@ def report(one_eyed: Run) -> Report:
     return assemble(one_eyed)
 
 
-def test_every_attack_has_its_words() -> None:
+def test_every_attack_and_every_mix_up_has_its_words() -> None:
     assert set(ATTACKS) == set(registry.ATTACKS)
+    assert set(MIX_UPS) == set(EXAM_STRESSES)
+    assert stress_words(StressSpec(name="missing_eye", strength=1, eyes="OS")) == "Missing eye, once, OS only"
 
 
 def test_the_matrix_holds_every_condition_once_and_its_darkest_cell_is_the_largest_rate(one_eyed: Run) -> None:

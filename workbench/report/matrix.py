@@ -14,7 +14,7 @@ from workbench.report.figures import Figure, Figures
 from workbench.report.headline import Condition, conditions
 from workbench.report.words import counted, full_words
 from workbench.schema.specs import StressSpec
-from workbench.schema.words import percent, stress_name, whose_words
+from workbench.schema.words import MIX_UPS, percent, stress_name, whose_words
 
 RATES: Final = ("Error", "Referred", "Silent failure")
 
@@ -115,6 +115,8 @@ def _mixed(shade: float | None, place: int, dark: bool) -> str:
 
 
 def _unit(condition: Condition) -> tuple[str, str]:
+    if _stress(condition).name in MIX_UPS:
+        return "Mix-ups of the exam", "once or not"
     if condition.kind == "corruption":
         return "Corruptions", "severity, 1 to 5"
     norm = _stress(condition).aim.norm

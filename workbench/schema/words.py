@@ -13,6 +13,8 @@ ATTACKS: Final = (
     *("universal", "sensor_locked", "universal_noise"),
 )
 """Strength is epsilon in 1/255 of the pixel range for these, severity 1 to 5 for the rest."""
+MIX_UPS: Final = ("swapped_eyes", "wrong_eye", "missing_eye")
+"""These happen or not."""
 
 STRESS_NAMES: Final = {
     "fgsm": "FGSM attack",
@@ -81,7 +83,9 @@ def strength_words(stress: StressSpec) -> str:
 
 
 def size_words(stress: StressSpec) -> str:
-    """Return the strength alone, e.g. ``severity 3 of 5`` or ``ε = 2/255``."""
+    """Return the strength alone, e.g. ``severity 3 of 5`` or ``ε = 2/255``; ``once`` for what happens or not."""
+    if stress.name in MIX_UPS:
+        return "once"
     if stress.name not in ATTACKS:
         return f"severity {stress.strength:g} of 5"
     size = {"linf": f"ε = {stress.strength:g}/255", "l0": f"{stress.strength:g} pixels"}
