@@ -116,6 +116,8 @@ def test_the_report_shows_the_patterns_and_how_much_of_it_survives_in_both_eyes_
         assert share["value"] == pytest.approx(fresh["success"].mean())
     universal, locked = (budget["turned"][name]["value"] for name in ("universal", "sensor_locked"))
     assert budget["survives"]["value"] == (pytest.approx(locked / universal) if universal else None)
+    if budget["turned"]["sensor_locked"]["value"]:
+        assert "pattern makes" in budget["sentence"]
     alone = next(one for one in told["budgets"] if "OS only" in one["budget"])
     assert alone["turned"]["sensor_locked"]["reason"] == "sensor-locked attack is not in the plan at this budget"
 

@@ -138,6 +138,19 @@ def test_no_budget_is_no_pattern_and_what_was_fitted_is_counted(
     assert most.success == 1
 
 
+def test_only_exams_that_the_goal_applies_to_are_fitted_on(model: Linear, exams: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, present, y = exams
+    y = y.clone()
+    y[::2] = torch.where(present[::2], 3, -1)
+    spec = StressSpec(name="universal", strength=20, aim=Aim(goal="downgrade", by_grades=2))
+    fit = fitted(model, (x, present, y), spec)
+    assert fit.exams == EXAMS // 2
+    alone = fitted(model, (x[::2], present[::2], y[::2]), spec)
+    assert torch.equal(fit.pattern != 0, alone.pattern != 0)
+    with pytest.raises(WorkbenchError, match="no exam to fit on: no grade lies 2 below grade 0"):
+        fitted(model, exams, spec)
+
+
 @pytest.mark.parametrize(
     ("spec", "says"),
     [

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from workbench.audit.layout import CLEAN
 from workbench.audit.patterns import StoredPattern
 from workbench.audit.results import Run
 from workbench.metrics.bootstrap import clustered_interval
@@ -74,7 +75,8 @@ def one_for_all(run: Run, found: tuple[Condition, ...]) -> OneForAll | None:
     fitted = [stress for stress in stresses if stress.name in UNIVERSAL]
     if not fitted:
         return None
-    checks, patients = run.stress_checks(), _patients(run)
+    checks, patients, decisions = run.stress_checks(), _patients(run), run.decisions()
+    truth = decisions[decisions["measurement"] == CLEAN].set_index("exam_id")["referable"]
     families: dict[str, dict[str, StressSpec]] = {}
     for stress in fitted:
         families.setdefault(stress.model_dump_json(exclude={"name", "options"}), {})[stress.name] = stress
@@ -83,7 +85,7 @@ def one_for_all(run: Run, found: tuple[Condition, ...]) -> OneForAll | None:
         strongest[stress.model_dump_json(exclude={"strength", "options"})] = stress
     told = run.manifest.fitted_on
     return OneForAll(
-        tuple(_budget(run, checks, patients, family) for family in families.values()),
+        tuple(_budget(run, checks, patients, truth, family) for family in families.values()),
         tuple(drawn for stress in strongest.values() if (drawn := _drawn(run, stress)) is not None),
         "" if told is None else f"{counted(told.exams, 'exam')} of other patients: {told.words}",
     )
@@ -94,7 +96,9 @@ def _patients(run: Run) -> dict[str, str]:
     return dict(zip(eyes["exam_id"], eyes["patient_id"], strict=True))
 
 
-def _budget(run: Run, checks: pd.DataFrame, patients: dict[str, str], family: dict[str, StressSpec]) -> Budget:
+def _budget(
+    run: Run, checks: pd.DataFrame, patients: dict[str, str], truth: pd.Series, family: dict[str, StressSpec]
+) -> Budget:
     turned = _turned(checks, family)
     whose = np.array([patients[exam_id] for exam_id in turned.index], dtype=str)
     any_of = next(iter(family.values()))
@@ -117,7 +121,8 @@ def _budget(run: Run, checks: pd.DataFrame, patients: dict[str, str], family: di
         survives = replace(survives, reason="the universal attack turns no exam")
     strongest = FREE if FREE in turned else LOCKED
     above = measured("turned_share_difference", _difference, strongest, NOISE)
-    return Budget(words, shares, survives, above, _sentence(words, survives, above))
+    sentence = _sentence(words, survives, above) + (_which_way(turned, truth) if any_of.aim.goal == "cross" else "")
+    return Budget(words, shares, survives, above, sentence)
 
 
 def _turned(checks: pd.DataFrame, family: dict[str, StressSpec]) -> pd.DataFrame:
@@ -147,6 +152,16 @@ def _sentence(words: str, survives: Figure, above: Figure) -> str:
     if survives.value is None:
         return f"At {words}, how much of the universal attack's success {told} is not known: {survives.reason}."
     return f"At {words}, {full_words(survives)} of the universal attack's success {told}."
+
+
+def _which_way(turned: pd.DataFrame, truth: pd.Series) -> str:
+    """Say whom a pattern across the boundary turns: it can go one way for most only."""
+    name = LOCKED if LOCKED in turned else FREE
+    if name not in turned or not turned[name].any():
+        return ""
+    theirs = truth.reindex(turned.index[turned[name]]).dropna().astype(bool)
+    told = f"{counted(int((~theirs).sum()), 'false alarm')} and {counted(int(theirs.sum()), 'missed referable exam')}"
+    return f" The {stress_name(name).removesuffix(' attack').lower()} pattern makes {told}."
 
 
 def _drawn(run: Run, stress: StressSpec) -> Drawn | None:

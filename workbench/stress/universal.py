@@ -5,6 +5,9 @@ both eyes: what lies on the camera stays where it is when the patient turns to t
 same pixel is that of the photographs *as they are given to the model*, cropped to the field and scaled, before the
 model mirrors the left eye where it does (`Architecture.mirror_os`). The crop follows the field's edge, which the
 camera's mask draws, so a place in it is a place on the sensor but for the crop's own scatter.
+
+One pattern cannot go both ways: with the goal *cross* it goes where more of the exams are to be moved, which among
+mostly healthy patients are false alarms. Missed disease is asked for by *downgrade*.
 """
 
 from __future__ import annotations
@@ -57,8 +60,8 @@ class Fit:
 
     Attributes:
         pattern: what is added to an exam, of the pixel range [0, 1].
-        exams: on which it was fitted; 0: on none.
-        success: share of those that the goal applies to on which it is reached; None without any.
+        exams: on which it was fitted, those that the goal applies to; 0: on none.
+        success: share of them on which it is reached; None where not known.
         already: the same share of the exams as they are.
     """
 
@@ -106,15 +109,13 @@ def ascend_together(
         fast: directions from a faithful copy in bf16 where there is one; what is reported is fp32.
 
     Raises:
-        WorkbenchError: passes or batch < 1, no exams, a model without a gradient.
+        WorkbenchError: passes or batch < 1, no exams that the goal applies to, a model without a gradient.
     """
     for name, value in (("passes", passes), ("batch", batch), ("exams to fit on", exams.count)):
         if value < 1:
             raise WorkbenchError(f"{name}: {value}", "it must be a whole number from 1")
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(exams.count, generator=generator).tolist()
-    batches = [order[first : first + batch] for first in range(0, exams.count, batch)]
-    aimed = [_without_pixels(exams.target(rows)) for rows in batches]
+    batches, aimed = _aimed(exams, torch.randperm(exams.count, generator=generator).tolist(), batch)
     if not any(one.size.any() for one in aimed):
         return _fit(exams, batches, aimed, torch.zeros_like(exams.pixels(batches[0])[0]))
     rough = _fast(aimed[0], exams.pixels(batches[0])) if fast else aimed[0]
@@ -142,9 +143,7 @@ def _with(target: Target, pattern: Picture) -> Exams:
 def _common_slope(target: Target, pattern: Picture, locked: bool) -> Picture:
     """Return the slope of the mean margin in the pattern; where the box cuts it off, as if it did not."""
     slope = gradient(target, _with(target, pattern), _clipped_margin)[2]
-    counts = torch.tensor([not why for why in not_applicable(target.case)], device=slope.device)
-    moves = spread(((target.size > 0) & counts[:, None]).to(slope))
-    mean = (moves * slope).mean(dim=0)
+    mean = (spread((target.size > 0).to(slope)) * slope).mean(dim=0)
     return mean.reshape(2, 3, *mean.shape[1:]).sum(dim=0).repeat(2, 1, 1) if locked else mean
 
 
@@ -156,6 +155,17 @@ def _without_pixels(target: Target) -> Target:
     return replace(target, clean=target.clean[..., :0, :0].clone())
 
 
+def _aimed(exams: FittingExams, order: list[int], batch: int) -> tuple[list[list[int]], list[Target]]:
+    """Return the exams that the goal applies to in batches, and the target of each batch, without pixels."""
+    batches = [order[first : first + batch] for first in range(0, len(order), batch)]
+    aimed = [_without_pixels(exams.target(rows)) for rows in batches]
+    told = [why for one in aimed for why in not_applicable(one.case)]
+    kept = [row for row, why in zip(order, told, strict=True) if not why]
+    if not kept:
+        raise WorkbenchError(f"no exam to fit on: {told[0]}", "give other exams, or another aim")
+    return (batches, aimed) if len(kept) == len(order) else _aimed(exams, kept, batch)
+
+
 def _fast(target: Target, x: Exams) -> Target:
     if target.deployed is not None:
         return target
@@ -164,15 +174,11 @@ def _fast(target: Target, x: Exams) -> Target:
 
 def _fit(exams: FittingExams, batches: list[list[int]], aimed: list[Target], pattern: Picture) -> Fit:
     """Return the pattern and how often it reaches the goal on the exams that it was fitted on."""
-    reached = already = applicable = 0
+    reached = already = 0
     for rows, one in zip(batches, aimed, strict=True):
         target = replace(one, clean=exams.pixels(rows))
-        counts = torch.tensor([not why for why in not_applicable(target.case)], device=pattern.device)
         with torch.no_grad():
-            after, before = target.margin(_with(target, pattern)) > 0, target.margin(target.clean) > 0
-        reached += int((after & counts).sum())
-        already += int((before & counts).sum())
-        applicable += int(counts.sum())
-    if not applicable:
-        return Fit(pattern, exams.count)
-    return Fit(pattern, exams.count, reached / applicable, already / applicable)
+            reached += int((target.margin(_with(target, pattern)) > 0).sum())
+            already += int((target.margin(target.clean) > 0).sum())
+    count = sum(map(len, batches))
+    return Fit(pattern, count, reached / count, already / count)
