@@ -202,6 +202,19 @@ def test_the_fast_copy_gives_the_fp32_map(method: str, exams: Tensor) -> None:
     assert functional.cosine_similarity(slow.flatten(), fast.flatten(), dim=0) >= 0.98
 
 
+@pytest.mark.parametrize("fusion", ["early", "late"])
+def test_occlusion_is_true_where_bf16_would_blur_what_falls(fusion: str, exams: Tensor) -> None:
+    """Windows of four pixels change an untrained answer by less than bf16 rounds it."""
+    torch.manual_seed(0)
+    model = PairedEyeNet(Architecture(fusion=fusion, trunk="resnet10", width=0.25)).eval()
+    slow, fast = (
+        occlusion(model, exams[:1], BOTH[:1], ReferableTarget(0), window=4, stride=4, precision=precision)
+        for precision in ("fp32", "auto")
+    )
+    assert slow.any()
+    assert functional.cosine_similarity(slow.flatten(), fast.flatten(), dim=0) >= 0.97
+
+
 def test_occlusion_takes_no_gradient_and_may_be_fast_all_the_same(exams: Tensor) -> None:
     model = PairedEyeNet(Architecture(trunk="resnet10", width=0.25)).eval()
     with torch.no_grad():

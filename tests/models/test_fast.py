@@ -93,7 +93,10 @@ def test_an_unfaithful_copy_is_not_used() -> None:
             odds = super().forward(x, present)
             return torch.sin(odds.double() * 1e7).float() + 0 * odds
 
-    fast = fast_copy(Amplified().eval(), torch.rand(3, 6, 16, 16))
+    model, x = Amplified().eval(), torch.rand(3, 6, 16, 16)
+    with keeping_copies(model):
+        fast = fast_copy(model, x)
+        assert fast_copy(model, x, "fp32") is fast
     assert isinstance(fast.net[2], nn.BatchNorm2d)
     assert fast.net[1].weight.dtype == torch.float32
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from workbench.data.lit_disc import lit_disc
@@ -92,9 +93,9 @@ def integrated_gradients_of(
     images_at_once: int = IMAGES_AT_ONCE,
     precision: Precision = "fp32",
 ) -> Float[Tensor, "target exam 6 height width"]:
-    """Return `integrated_gradients` of several targets, e.g. both eyes': one pass forward per point serves all.
+    """Return `integrated_gradients` of several targets, e.g. both eyes'; Args and Raises as there.
 
-    Args and Raises: as there. An exam gets as many points as the target that needs most.
+    One pass forward serves all of them at the first points; each target then has as many more as it needs.
     """
     if (steps if steps is not None else most_steps) < 1:
         raise WorkbenchError(f"integrated gradients: steps is {steps}", "it must be a whole number from 1")
@@ -102,44 +103,77 @@ def integrated_gradients_of(
         seen, clean = present.clone(), x.detach().clone()
         way = clean - blurred_baseline(clean, seen)
         net = fast_copy(model, clean, precision)
-        total = clean.new_zeros((len(targets), *clean.shape))
-        taken = torch.zeros(len(clean), device=clean.device)
-        going, points = torch.arange(len(clean), device=clean.device), min(FIRST, most_steps)
+        path = _Path(net, clean, way, seen, images_at_once)
+        points = steps if steps is not None else min(FIRST, most_steps)
+        everywhere = torch.arange(len(clean), device=clean.device)
+        maps = path.slopes(_midpoints(points), targets, everywhere) * way / points
         if steps is None:
-            change = _changes(net, clean, clean - way, seen, targets, images_at_once)
-        else:
-            points = most_steps = steps
-        while len(going):
-            for place in _midpoints(points, new=steps is None and points > FIRST):
-                here = clean[going] - (1 - place) * way[going]
-                total[:, going] += values_and_slopes(net, here, seen[going], targets, images_at_once)[1]
-            taken[going] = points
-            points *= 3
-            if points > most_steps:
-                break
-            missed = (total[:, going] * way[going]).flatten(2).sum(dim=2) / taken[going] - change[:, going]
+            for one, target, change in zip(maps, targets, path.changes(targets), strict=True):
+                path.refine(one, target, change, tolerance, points, most_steps)
+        return torch.stack([on_present_eyes(one, present) for one in maps])
+
+
+@dataclass(frozen=True)
+class _Path:
+    """From the exams without detail to the exams as they are: ``way`` is the difference."""
+
+    net: nn.Module
+    clean: Float[Tensor, "exam 6 height width"]
+    way: Float[Tensor, "exam 6 height width"]
+    present: Bool[Tensor, "exam 2"]
+    at_once: int
+
+    def slopes(
+        self, places: Sequence[float], targets: Targets, rows: Int64[Tensor, " row"]
+    ) -> Float[Tensor, "target row 6 height width"]:
+        """Return the targets' gradients of some exams, summed over places on the path; as many in a pass as fit."""
+        clean, way, present = self.clean[rows], self.way[rows], self.present[rows]
+        total = clean.new_zeros((len(targets), *clean.shape))
+        together = max(1, self.at_once // len(rows))
+        for few in (places[first : first + together] for first in range(0, len(places), together)):
+            points = torch.cat([clean - (1 - place) * way for place in few])
+            slopes = values_and_slopes(self.net, points, present.repeat(len(few), 1), targets, self.at_once)[1]
+            total += slopes.reshape(len(targets), len(few), *clean.shape).sum(dim=1)
+        return total
+
+    def refine(
+        self,
+        maps: Float[Tensor, "exam 6 height width"],
+        target: Callable[[Tensor], Tensor],
+        change: Float[Tensor, " exam"],
+        tolerance: float,
+        points: int,
+        most: int,
+    ) -> None:
+        """Give each map, in place, three times as many points until it adds up, or there are too many."""
+        going = torch.arange(len(maps), device=maps.device)
+        while points * 3 <= most:
+            missed = maps[going].flatten(1).sum(dim=1) - change[going]
             # `not <=`, so that what is NaN goes on to the end and no further.
-            enough = missed.abs() <= tolerance * change[:, going].abs().clamp(min=LEAST_CHANGE)
-            going = going[~enough.all(dim=0)]
-        total *= way / taken[:, None, None, None]
-        return torch.stack([on_present_eyes(of_one, present) for of_one in total])
+            enough = missed.abs() <= tolerance * change[going].abs().clamp(min=LEAST_CHANGE)
+            going, points = going[~enough], points * 3
+            if not len(going):
+                return
+            new = self.slopes(_midpoints(points, new=True), (target,), going)[0]
+            maps[going] = maps[going] / 3 + new * self.way[going] / points
+
+    def changes(self, targets: Targets) -> Float[Tensor, "target exam"]:
+        """Return by how much each target changes along the path: what a map must add up to."""
+
+        def answers(x: Tensor, eyes: Tensor) -> Tensor:
+            logits = self.net(x, eyes)
+            return torch.stack([target(logits) for target in targets])
+
+        with torch.no_grad():
+            pieces = zip(
+                *(torch.split(each, self.at_once) for each in (self.clean, self.way, self.present)), strict=True
+            )
+            return torch.cat([answers(x, eyes) - answers(x - way, eyes) for x, way, eyes in pieces], dim=1)
 
 
 def _midpoints(points: int, *, new: bool = False) -> list[float]:
     """Return the middles of that many equal parts of the path; ``new``: without those of a third as many parts."""
     return [(number + 0.5) / points for number in range(points) if not new or number % 3 != 1]
-
-
-def _changes(
-    net: nn.Module, x: Tensor, baseline: Tensor, present: Tensor, targets: Targets, at_once: int
-) -> Float[Tensor, "target exam"]:
-    def answers(few: Tensor, eyes: Tensor) -> Tensor:
-        logits = net(few, eyes)
-        return torch.stack([target(logits) for target in targets])
-
-    with torch.no_grad():
-        pieces = zip(*(torch.split(whole, at_once) for whole in (x, baseline, present)), strict=True)
-        return torch.cat([answers(few, eyes) - answers(plain, eyes) for few, plain, eyes in pieces], dim=1)
 
 
 def blurred_baseline(

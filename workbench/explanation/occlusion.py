@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,11 +12,16 @@ from torch.nn import functional
 
 from workbench.explanation.integrated_gradients import blurred_baseline
 from workbench.explanation.slopes import IMAGES_AT_ONCE, Targets, on_present_eyes
-from workbench.models.fast import fast_copy
+from workbench.models.fast import FAITHFUL, fast_copy, keeping_copies
 from workbench.models.modes import measuring
 from workbench.models.paired import PairedEyeNet
 from workbench.models.precision import Precision
 from workbench.schema.errors import WorkbenchError
+
+COMPARED: Final = 8
+"""Windows of each eye on which bf16 is compared with fp32."""
+
+Area = tuple[slice, slice]
 
 
 def occlusion(
@@ -43,7 +48,8 @@ def occlusion(
         window: side of the square, pixels; None: an eighth of the height.
         stride: between windows; None: half a window.
         images_at_once: exams in one pass.
-        precision: see `fast_copy`; a map of changes near bf16's rounding of an answer (1e-3) is fp32's alone.
+        precision: see `fast_copy`; of each eye `COMPARED` windows are tried in fp32, too, and all are where bf16 blurs
+            their falls: some are near its rounding of an answer.
 
     Raises:
         WorkbenchError: a window or a stride that does not fit.
@@ -81,22 +87,22 @@ def occlusions(
         )
     down, across = (_spans(side, window, stride) for side in x.shape[-2:])
     areas = [(rows, columns) for rows in down for columns in across]
-    with measuring(model), torch.no_grad():
+    with measuring(model), keeping_copies(model), torch.no_grad():
         clean, seen = x.detach().clone(), present.clone()
         maps, covered = clean.new_zeros((len(targets), *clean.shape)), clean.new_zeros(x.shape[-2:])
         blurred = blurred_baseline(clean, seen)
-        net = fast_copy(model, clean, precision)
+        nets = dict.fromkeys((fast_copy(model, clean, precision), fast_copy(model, clean, "fp32")))
         for area in areas:
             covered[area] += 1
         for exam in range(len(x)):
-            one = _OneExam(net, clean[exam : exam + 1], seen[exam : exam + 1], targets, images_at_once)
-            for eye in one.eyes:
-                channels = slice(3 * eye, 3 * eye + 3)
-                own, plain = clean[exam, channels], blurred[exam, channels]
-                tried = [area for area in areas if (own[:, *area] != plain[:, *area]).any()]
-                variants = (_replaced(own, plain, area) for area in tried)
-                for area, values in zip(tried, one.values(variants, eye), strict=True):
-                    maps[:, exam, channels, *area] += ((one.own - values) / 3)[:, None, None, None]
+            it = slice(exam, exam + 1)
+            fast, *exact = (_OneExam(net, clean[it], blurred[it], seen[it], targets, images_at_once) for net in nets)
+            for eye in fast.eyes:
+                tried = fast.changed(areas, eye)
+                few = tried[:: -(-len(tried) // COMPARED) or 1]
+                one = next((other for other in exact if not _alike(fast.falls(few, eye), other.falls(few, eye))), fast)
+                for area, fall in zip(tried, one.falls(tried, eye), strict=True):
+                    maps[:, exam, 3 * eye : 3 * eye + 3, *area] += fall[:, None, None, None] / 3
         return torch.stack([on_present_eyes(of_one / covered, seen) for of_one in maps])
 
 
@@ -168,10 +174,8 @@ def _spans(side: int, window: int, stride: int) -> list[slice]:
     return [slice(start, start + window) for start in starts]
 
 
-def _replaced(own: Tensor, plain: Tensor, area: tuple[slice, slice]) -> Tensor:
-    changed = own.clone()
-    changed[:, *area] = plain[:, *area]
-    return changed
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return bool(functional.cosine_similarity(one.flatten(), other.flatten(), dim=0) >= FAITHFUL)
 
 
 def _masks(masks: int, grid: int, keep: float, seed: int, x: Tensor) -> Iterator[Float[Tensor, "2 height width"]]:
@@ -187,15 +191,17 @@ def _masks(masks: int, grid: int, keep: float, seed: int, x: Tensor) -> Iterator
 
 
 class _OneExam:
-    """Answers of one exam of which one eye is changed; what the change cannot reach is computed once.
+    """Answers to one exam of which one eye is changed; what the change cannot reach is computed once.
 
     Attributes:
         own: the targets of the exam as it is.
         eyes: those that are there and on which a target can depend.
     """
 
-    def __init__(self, net: nn.Module, x: Tensor, present: Tensor, targets: Targets, images_at_once: int) -> None:
-        self.net, self.x, self.present, self.targets = net, x, present, targets
+    def __init__(
+        self, net: nn.Module, x: Tensor, blurred: Tensor, present: Tensor, targets: Targets, images_at_once: int
+    ) -> None:
+        self.net, self.x, self.blurred, self.present, self.targets = net, x, blurred, present, targets
         self.images_at_once = images_at_once
         apart = isinstance(net, PairedEyeNet) and not net.sees_both_eyes
         self.features = self._pooled(x, present) if apart else None
@@ -204,15 +210,22 @@ class _OneExam:
         about = {_eye_of(target) for target in targets} if alone else {None}
         self.eyes = [eye for eye in range(2) if present[0, eye] and about & {eye, None}]
 
-    def values(
-        self, variants: Iterator[Float[Tensor, "3 height width"]], eye: int
-    ) -> Iterator[Float[Tensor, " target"]]:
-        """Yield the targets of each variant of an eye."""
+    def changed(self, areas: Sequence[Area], eye: int) -> list[Area]:
+        """Return the areas in which the eye has detail to lose."""
+        differs = (self.x != self.blurred)[0, 3 * eye : 3 * eye + 3]
+        return [area for area in areas if differs[:, *area].any()]
+
+    def falls(self, areas: Sequence[Area], eye: int) -> Float[Tensor, "area target"]:
+        """Return by how much the targets fall when one area of an eye loses its detail."""
         at_once = self.images_at_once * (1 if self.features is None else 2)
-        while few := [variant for _, variant in zip(range(at_once), variants, strict=False)]:
+        channels, fallen = slice(3 * eye, 3 * eye + 3), [self.own.new_zeros((0, len(self.targets)))]
+        for first in range(0, len(areas), at_once):
+            few = areas[first : first + at_once]
             whole = self.x.repeat(len(few), 1, 1, 1)
-            whole[:, 3 * eye : 3 * eye + 3] = torch.stack(few)
-            yield from self._asked(self._logits(whole, self.present.expand(len(few), 2), eye)).T
+            for place, area in enumerate(few):
+                whole[place, channels, *area] = self.blurred[0, channels, *area]
+            fallen.append(self.own - self._asked(self._logits(whole, self.present.expand(len(few), 2), eye)).T)
+        return torch.cat(fallen)
 
     def _asked(self, logits: Tensor) -> Float[Tensor, "target exam"]:
         return torch.stack([target(logits) for target in self.targets])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
@@ -43,13 +43,8 @@ def fast_copy(model: nn.Module, x: Float[Tensor, "exam 6 height width"], precisi
         WorkbenchError: bf16 is asked of a processor without it.
     """
     runs = resolve_precision(precision, x.device)
-    kept = _KEPT.get(model)
-    if kept is None:
-        return _made(model, x, runs)
-    of = (*x.shape[-2:], x.dtype, x.device, runs, _state(model))
-    if of not in kept:
-        kept[of] = _made(model, x, runs)
-    return kept[of]
+    exact = _kept(model, x, "fp32", lambda: _in_fp32(model, x))
+    return exact if runs == "fp32" else _kept(model, x, "bf16", lambda: _bf16_or(exact, model, x))
 
 
 _KEPT: Final[WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], nn.Module]]] = WeakKeyDictionary()
@@ -76,27 +71,36 @@ def keeps_copies(model: nn.Module) -> bool:
     return model in _KEPT
 
 
-def _state(model: nn.Module) -> tuple[Any, ...]:
+def _kept(model: nn.Module, x: Tensor, how: str, make: Callable[[], nn.Module]) -> nn.Module:
+    kept = _KEPT.get(model)
+    if kept is None:
+        return make()
     values = [*model.parameters(), *model.buffers()]
-    return tuple((value.data_ptr(), 0 if value.is_inference() else value._version) for value in values)
+    state = tuple((value.data_ptr(), 0 if value.is_inference() else value._version) for value in values)
+    of = (*x.shape[-2:], x.dtype, x.device, how, state)
+    if of not in kept:
+        kept[of] = make()
+    return kept[of]
 
 
-def _made(model: nn.Module, x: Float[Tensor, "exam 6 height width"], runs: str) -> nn.Module:
+def _in_fp32(model: nn.Module, x: Float[Tensor, "exam 6 height width"]) -> nn.Module:
+    """Return a copy with batch norms folded where that is right; the model itself where it cannot be copied."""
     with measuring(model):
-        probe, both = _probe(x), torch.ones((1, 2), dtype=torch.bool, device=x.device)
         try:
             net = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            net = _folded(net, model, probe, both)
+            return _folded(net, model, *_probe(x))
         except Exception:  # a model that cannot be copied, or has parameters of five dimensions
-            net = model
-        if runs == "bf16":
-            try:
-                fast = _in_bf16(copy.deepcopy(net))
-                if _faithful(fast, model, probe, both):
-                    return fast
-            except Exception:  # an operation without bf16, or without a gradient
-                return net
-        return net
+            return model
+
+
+def _bf16_or(exact: nn.Module, model: nn.Module, x: Float[Tensor, "exam 6 height width"]) -> nn.Module:
+    """Return a faithful copy in bf16, or else ``exact``."""
+    with measuring(model):
+        try:
+            fast = _in_bf16(copy.deepcopy(exact))
+            return fast if _faithful(fast, model, *_probe(x)) else exact
+        except Exception:  # an operation without bf16, or without a gradient
+            return exact
 
 
 def _folded(
@@ -176,13 +180,16 @@ def _faithful(fast: nn.Module, model: nn.Module, x: Tensor, present: Tensor) -> 
     return not one.any() or bool(functional.cosine_similarity(one, other, dim=0) >= FAITHFUL)
 
 
-def _probe(x: Float[Tensor, "exam 6 height width"]) -> Float[Tensor, "1 6 height width"]:
-    """Return one exam of this size that looks a little like one: a shaded disc with spots, the same every time."""
+def _probe(
+    x: Float[Tensor, "exam 6 height width"],
+) -> tuple[Float[Tensor, "1 6 height width"], Bool[Tensor, "1 2"]]:
+    """Return an exam of this size that looks a little like one: shaded discs with spots, the same every time."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand((1, 6, 12, 12), generator=generator) * 0.5 + 0.25
     fine = functional.interpolate(coarse, tuple(x.shape[-2:]), mode="bilinear")
     down, across = (torch.linspace(-1, 1, side) for side in x.shape[-2:])
-    return (fine * (down[:, None] ** 2 + across[None] ** 2 < 0.9)).to(x)
+    probe = (fine * (down[:, None] ** 2 + across[None] ** 2 < 0.9)).to(x)
+    return probe, torch.ones((1, 2), dtype=torch.bool, device=x.device)
 
 
 def _slopes(net: nn.Module, x: Tensor, present: Tensor) -> Tensor:
