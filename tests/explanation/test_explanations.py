@@ -272,16 +272,14 @@ def test_more_points_are_taken_only_where_they_are_needed(exams: Tensor) -> None
     class Counted(Smooth):
         def forward(self, x: Tensor, present: Tensor) -> Tensor:
             rows.append(len(x))
-            return super().forward(x, present) * torch.where(present[:, 1], 1.0, 40.0)[:, None, None]
+            answer = super().forward(x, present)
+            return torch.where(present[:, 1, None, None], answer, 3 * torch.sin(60 * answer))
 
     model = Counted().eval()
-    fine = integrated_gradients(model, exams, PRESENT, ReferableTarget(0), steps=243)
-    rows.clear()
     integrated_gradients(model, exams, PRESENT, ReferableTarget(0), tolerance=0.02)
     assert 6 in rows, "the first points are every exam's, two in a pass"
     assert 3 * 9 + 18 < sum(rows) < 3 * 9 + 72 + 18, "then only the steep one's"
     assert max(rows) <= 8
-    assert fine.isfinite().all()
 
 
 def test_a_method_that_misses_the_change_is_caught(monkeypatch: pytest.MonkeyPatch, exams: Tensor) -> None:
