@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from workbench.report import charts, uncertainty_charts
+from workbench.report.attack_checks import credibility_of
 from workbench.report.figures import Figures
 from workbench.report.headline import conditions, headline
 from workbench.report.matrix import matrix_chart
@@ -28,17 +29,26 @@ PLOTS = {
 
 
 @st.cache_resource(max_entries=4, show_spinner="Drawing the run")  # type: ignore[untyped-decorator]
-def content(run_id: str, _desk: Desk) -> tuple[str, tuple[str, ...], str, dict[str, Any]]:  # noqa: ARG001
+def content(run_id: str, _desk: Desk) -> tuple[str, tuple[str, ...], str, str, dict[str, Any]]:  # noqa: ARG001
     """Return the answer, the sentences that it stands on, the table of rates and the plots, made once per run."""
     run = _desk.run
-    found = conditions(run, Figures(run))
+    figures = Figures(run)
+    found, worth = conditions(run, figures), credibility_of(run, figures)
     top = headline(run, found)
+    graded = "" if worth is None else f" · credibility {worth.grade or 'not graded'}"
     lines = [
-        (one.words, str(one.exams), full_words(one.error), full_words(one.referral), full_words(one.silent))
+        (
+            one.words + (graded if one.kind == "attack" else ""),
+            str(one.exams),
+            full_words(one.error),
+            full_words(one.referral),
+            full_words(one.silent),
+        )
         for one in found
     ]
     drawn = {title: make(run, dark=True) for title, make in PLOTS.items()}
-    return top.answer, top.sentences, rates_table(lines), drawn
+    told = "" if worth is None else f"Credibility of the figures under attack: {worth.words}"
+    return top.answer, top.sentences, rates_table(lines), told, drawn
 
 
 def show(desk: Desk) -> None:
@@ -46,7 +56,7 @@ def show(desk: Desk) -> None:
     manifest = desk.run.manifest
     st.subheader("When the model is wrong, does it know?", anchor=False)
     try:
-        answer, sentences, table, drawn = content(desk.run_id, desk)
+        answer, sentences, table, worth, drawn = content(desk.run_id, desk)
     except WorkbenchError as error:
         st.error(str(error), icon=":material/error:")
         return
@@ -58,7 +68,7 @@ def show(desk: Desk) -> None:
     st.html(table)
     st.caption(
         "Error: called differently from the true referable status. Silent failure: wrong and not referred to a human. "
-        "In brackets the 95 % interval, clustered by patient. The cut-off is fixed on the clean exams."
+        "In brackets the 95 % interval, clustered by patient. The cut-off is fixed on the clean exams. " + worth
     )
     columns = st.columns([1.35, 1], gap="large")
     for place, (title, chart) in enumerate(drawn.items()):

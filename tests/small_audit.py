@@ -84,7 +84,7 @@ def small_config(manifest: Path, model: Path, *overrides: str) -> AuditConfig:
     """Return an audit of that model on that cohort: clean, FGSM on four exams, noise, both kinds of maps."""
     fixed = ["draws=4", "batch_size=4", "workers=1", "precision=fp32", f"stresses={STRESSES}"]
     paths = [f"model={model}", f"data.manifest={manifest}"]
-    few = ["explanations.exams=2", "explanations.trust_exams=0"]
+    few = ["explanations.exams=2", "explanations.trust_exams=0", "credibility.exams=0"]
     return load_config(AuditConfig, None, [*paths, *fixed, *few, *overrides])
 
 

@@ -96,6 +96,21 @@ class ExplanationPlan(Config):
         return self
 
 
+class CredibilityPlan(Config):
+    """On how many exams the worth of the attacks' figures is examined, and how hard."""
+
+    exams: int = Field(default=8, ge=0, description="a sample drawn by hash; 0: not examined, so no grade")
+    epsilon: float | None = Field(
+        default=None, gt=0, le=255, description="of the attack, 1/255; null: the plan's strongest in linf"
+    )
+    steps: int = Field(default=10, ge=2, description="of the descent under examination")
+    tries: int = Field(default=200, ge=1, description="of the attack that sees scores alone")
+    queries: int = Field(default=400, ge=1, description="of the attack that sees calls alone")
+    surrogate: Path | None = Field(
+        default=None, description="a model to transfer an attack from; null: a smoothed, disturbed copy of this one"
+    )
+
+
 class SeveritySearchPlan(Config):
     """For which corruptions the mildest severity that flips each call is searched."""
 
@@ -180,6 +195,9 @@ class AuditConfig(Config):
         default_factory=CertifiedPlan,
         description="randomised smoothing: the radius within which a call is proved",
     )
+    credibility: CredibilityPlan = Field(
+        default_factory=CredibilityPlan, description="what the attacks' figures are worth: 25 checks, and a grade"
+    )
     stressed_photographs: int = Field(
         default=0, ge=0, description="exams whose photographs under each attack's strongest budget are kept, to look at"
     )
@@ -239,5 +257,6 @@ class AuditConfig(Config):
         for path in ("manifest", "cache"):
             del values["data"][path]
         del values["explanations"]["unlearned"]
+        del values["credibility"]["surrogate"]
         del values["explanations"]["lesions"]  # its weights' hash stands in the plan
         return values

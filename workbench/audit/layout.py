@@ -28,6 +28,7 @@ CLEAN: Final = "clean"
 PHOTOGRAPHS: Final = "photographs"
 INTAKE: Final = "intake"
 INFLUENCE: Final = "influence"
+CREDIBILITY: Final = "credibility"
 HEAD_MARGIN: Final = "head_margin"
 MASKS: Final = "masks"
 LESIONS: Final = "lesions"
@@ -212,6 +213,52 @@ HEAD_MARGIN_SCHEMA: Final = pa.schema(
         ("margin_share", pa.float64()),  # the same over the length of the features
     ]
 )
+CREDIBILITY_SCHEMA: Final = pa.schema(
+    [
+        *_ROW_OF_A_PART,
+        ("norms_training", pa.int64()),  # batch norms that were in training mode while the model was measured
+        ("buffers_changed", pa.bool_()),
+        ("probabilities", pa.bool_()),  # the attacked model answers probabilities, not logits
+        ("passes_differ", pa.bool_()),  # five passes of the exam are not the same
+        ("averages", pa.bool_()),  # an attack on such a model averages over its draws
+        ("classes", pa.int64()),
+        ("gradient_fault", pa.bool_()),  # zero everywhere, or not finite
+        ("gradient_cut", pa.bool_()),  # zero or missing although the answer changes with the pixels
+        ("difference_cosine", pa.float64()),  # between the gradient and finite differences, along patches
+        ("difference_sign", pa.bool_()),
+        ("already", pa.bool_()),  # the goal was reached by the exam as it is
+        ("fgsm", pa.bool_()),
+        ("pgd", pa.bool_()),  # the attack under examination
+        ("pgd_more", pa.bool_()),  # with twice the steps and a second start
+        ("pgd_rises", pa.float64()),  # share of its steps in which the margin rose
+        ("best_kept", pa.bool_()),  # what it returned is the best that it saw
+        ("within_budget", pa.bool_()),
+        ("survives_8bit", pa.bool_()),
+        ("untargeted", pa.bool_()),
+        ("targeted", pa.bool_()),
+        ("ladder_epsilon", pa.list_(pa.float64())),
+        ("ladder", pa.list_(pa.bool_())),  # broken at each of these ε, the whole pixel range last
+        ("unbounded", pa.bool_()),
+        ("held_epsilon", pa.float64()),  # the largest ε of the ladder at which the exam was not broken
+        ("holds", pa.bool_()),  # there, against twice the effort too; and there as well:
+        ("square", pa.bool_()),
+        ("label_only", pa.bool_()),
+        ("noise", pa.bool_()),
+        ("transfer", pa.bool_()),
+        ("no_draws", pa.string()),  # why nothing was attacked over draws; null: it was
+        ("draws_spread", pa.float64()),  # standard deviation of P(referable) over draws
+        ("clean_flip_share", pa.float64()),  # of single draws whose call is not that of most
+        ("fixed_mask", pa.bool_()),
+        ("averaged", pa.list_(pa.bool_())),  # broken with 1, 5, 20, 50 draws behind each gradient
+        ("selected", pa.bool_()),  # by the draws that the attack saw
+        ("fresh_wrong", pa.int64()),
+        ("fresh_draws", pa.int64()),
+        ("silent_by_crossing", pa.bool_()),
+        ("silent", pa.bool_()),  # by an attack that minds the referral rule
+        ("self_test", pa.string()),  # what the bench did wrong on models of which the answer is known; empty: nothing
+    ]
+)
+"""What an attack shows under examination, two equal rows per exam; see `stress.credibility`."""
 PART_SCHEMAS: Final = {
     "masks": MARKS_SCHEMA,
     "lesions": MARKS_SCHEMA,
@@ -223,6 +270,7 @@ PART_SCHEMAS: Final = {
     "intake": INTAKE_SCHEMA,
     "influence": INFLUENCE_SCHEMA,
     "mildest": MILDEST_SCHEMA,
+    "credibility": CREDIBILITY_SCHEMA,
     "certified": CERTIFIED_SCHEMA,
     "head_margin": HEAD_MARGIN_SCHEMA,
     "map_trust": MAP_TRUST_SCHEMA,
@@ -318,6 +366,15 @@ EYES_SCHEMA: Final = pa.schema(
 )
 
 
+class CredibilitySetting(Config):
+    """The attack whose worth is examined, and by how much effort."""
+
+    epsilon: float = Field(gt=0, le=255, description="in 1/255 of the pixel range, both eyes, across the boundary")
+    steps: int = Field(10, ge=2, description="of the descent under examination")
+    tries: int = Field(200, ge=1, description="squares of the attack by scores")
+    queries: int = Field(400, ge=1, description="pictures that the attack by labels may look at")
+
+
 class MeasurementSpec(Config):
     """One thing that is measured on the exams, or on a stated sample of them."""
 
@@ -336,6 +393,7 @@ class MeasurementSpec(Config):
         "pattern",
         "certified",
         "head_margin",
+        "credibility",
     ]
     stress: StressSpec | None = None
     method: str | None = None
@@ -347,6 +405,8 @@ class MeasurementSpec(Config):
     """Exams per unit, where a unit of the run's own size would keep one worker for minutes; None: the run's."""
     smoothing: SmoothingSpec | None = None
     """Of a certificate: the noise, and how surely."""
+    examined: CredibilitySetting | None = None
+    """Of the credibility checks: the attack, and the effort."""
 
     @property
     def maps(self) -> MapSpec:
@@ -355,7 +415,7 @@ class MeasurementSpec(Config):
 
     def for_the_plan(self) -> dict[str, Any]:
         """Return it as ``run.json`` and the plan's hash have it; what came later is not there where it is None."""
-        later = {name for name in ("chunk", "smoothing", "map") if getattr(self, name) is None}
+        later = {name for name in ("chunk", "smoothing", "map", "examined") if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=later)
 
 

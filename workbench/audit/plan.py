@@ -23,7 +23,8 @@ class Unit:
     def aims_at_referral(self) -> bool:
         """Whether it is an attack on the referral, which can begin once the clean exams are measured."""
         stress = self.measurement.stress
-        return stress is not None and stress.aim.goal in OF_THE_REFERRAL
+        silent = stress is not None and stress.aim.goal in OF_THE_REFERRAL
+        return silent or self.measurement.kind == "credibility"
 
     @property
     def stage(self) -> int:

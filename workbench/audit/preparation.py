@@ -20,7 +20,7 @@ from workbench.audit import layout
 from workbench.audit.config import AuditConfig
 from workbench.audit.drawing import settled_drawing
 from workbench.audit.intake import needs_reference
-from workbench.audit.layout import Environment, FittedOn, MeasurementSpec, RunManifest
+from workbench.audit.layout import CredibilitySetting, Environment, FittedOn, MeasurementSpec, RunManifest
 from workbench.audit.patterns import manifest_to_fit_on, pattern_id, places_not_judged
 from workbench.audit.results import maps_id, stressed_id, trust_id
 from workbench.audit.units import Bench
@@ -43,6 +43,8 @@ from workbench.uncertainty.reference import AGAIN, UnlikenessMeter, read_referen
 
 TRUST_CHUNK: Final = 2
 """Exams per unit of a method's checks: some 60 maps an exam, so a whole sample would keep one worker for minutes."""
+CREDIBILITY_CHUNK: Final = 2
+"""The same for the examination of an attack: hundreds of passes an exam."""
 CERTIFIED_CHUNK: Final = 4
 """Exams per unit of a certificate: hundreds of passes an exam."""
 
@@ -82,6 +84,7 @@ def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
         config.policy,
         fitting=None if (found := _fitting(config, manifest, exams)) is None else found[0],
         memory_mib=config.memory_mib,
+        surrogate=None if config.credibility.surrogate is None else load_model(config.credibility.surrogate)[0],
     )
     return bench, card, manifest
 
@@ -140,7 +143,7 @@ def measurements_of(config: AuditConfig, *, intake: bool = False) -> tuple[Measu
             raise WorkbenchError(f"severity_search: unknown corruption {name!r}", f"known are {', '.join(CORRUPTIONS)}")
         exams = config.severity_search.exams
         planned.append(MeasurementSpec(id=f"mildest.{name}", kind="mildest", method=name, exams=exams))
-    planned += _certificates(config)
+    planned += [*_certificates(config), *_examination(config)]
     for one in config.explanations.methods:
         check_map(one)
         planned.append(MeasurementSpec(id=maps_id(one.key), kind="maps", **_of(one), exams=config.explanations.exams))
@@ -148,6 +151,22 @@ def measurements_of(config: AuditConfig, *, intake: bool = False) -> tuple[Measu
     planned.append(MeasurementSpec(id=layout.PHOTOGRAPHS, kind="photographs"))
     planned += _stressed_photographs(config)
     return (*planned, *([MeasurementSpec(id=layout.INTAKE, kind="intake")] if intake else []))
+
+
+def _examination(config: AuditConfig) -> list[MeasurementSpec]:
+    """Return the checks of what attacks are worth, where there is an attack and an exam to spend on them."""
+    plan = config.credibility
+    specs = [spec for ladder in config.stresses for spec in ladder.specs()]
+    strengths = [spec.strength for spec in specs if spec.name in ATTACKS and spec.aim.norm == "linf"]
+    epsilon = plan.epsilon if plan.epsilon is not None else max(strengths, default=0.0)
+    if not (plan.exams and strengths and epsilon):
+        return []
+    effort = plan.model_dump(include={"steps", "tries", "queries"})
+    examined = CredibilitySetting(epsilon=epsilon, **effort)
+    chunk = CREDIBILITY_CHUNK if config.batch_size > CREDIBILITY_CHUNK else None
+    return [
+        MeasurementSpec(id=layout.CREDIBILITY, kind="credibility", exams=plan.exams, chunk=chunk, examined=examined)
+    ]
 
 
 def _certificates(config: AuditConfig) -> list[MeasurementSpec]:
@@ -283,6 +302,8 @@ def describe(
         values["laterality_sha256"] = card.provenance.laterality_sha256
     if config.explanations.unlearned is not None:
         values["unlearned_sha256"] = model_hash(config.explanations.unlearned)
+    if config.credibility.surrogate is not None:
+        values["surrogate_sha256"] = model_hash(config.credibility.surrogate)
     if bench.detector is not None:
         values["lesion_detector_sha256"] = bench.detector.card.weights_sha256
     plan_hash = canonical_hash(values)

@@ -196,6 +196,14 @@ class Run:
         row = self._eye_row(measurement, exam_id, eye)
         return None if row is None or row["labels"] is None else layout.read_label_png(row["labels"])
 
+    def examined(self) -> pd.DataFrame:
+        """Return what was found of the attack under examination, one row per exam; empty where none was examined."""
+        if all(one.id != layout.CREDIBILITY for one in self.manifest.measurements):
+            return pd.DataFrame(columns=layout.CREDIBILITY_SCHEMA.names)
+        units = units_of(self.manifest, self.exam_ids, self.manifest.measurement(layout.CREDIBILITY))
+        rows = pd.concat([self.part(layout.CREDIBILITY, unit.chunk) for unit in units], ignore_index=True)
+        return rows[rows["status"] == "done"].drop_duplicates("exam_id").reset_index(drop=True)
+
     def part(self, measurement: str, chunk: int) -> pd.DataFrame:
         """Return one stored part."""
         kind = self.manifest.measurement(measurement).kind

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from workbench.audit.certified import certified_row, head_margin_rows
+from workbench.audit.credibility import credibility_rows
 from workbench.audit.deployed import deployed_system
 from workbench.audit.influence import influence_rows
 from workbench.audit.layout import PART_SCHEMAS, MeasurementSpec, Member, label_png, part_path, write_table
@@ -71,6 +72,7 @@ class Bench:
         fitting: exams that a perturbation for all exams is fitted on, where the plan holds one.
         patterns: name of a stress → its perturbation for all exams, once it is fitted.
         memory_mib: bound on the noisy pictures that go through the model at once.
+        surrogate: a model that attacks are transferred from; None: a disturbed copy of the attacked one.
     """
 
     model: nn.Module
@@ -92,6 +94,7 @@ class Bench:
     fitting: Exams | None = None
     patterns: Callable[[str], StoredPattern] | None = None
     memory_mib: int = 512
+    surrogate: nn.Module | None = None
 
     def photographed(self, index: int) -> tuple[bool, bool]:
         """Return which eyes of an exam can be measured."""
@@ -443,6 +446,25 @@ def _head_margin(bench: Bench, _: MeasurementSpec, indices: Sequence[int]) -> di
     return {(index, eye): found[place][eye] for place, index in enumerate(indices) for eye in range(2)}
 
 
+def _credibility(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
+    if measurement.examined is None:
+        raise WorkbenchError(f"{measurement.id} names no attack", "audit again into an empty folder")
+    batch = bench.exams.batch(indices)
+    found = credibility_rows(
+        bench.attacked,
+        bench.predictor,
+        batch,
+        measurement.examined,
+        [seed_for(bench.seed, exam_id, measurement.id) for exam_id in batch.exam_ids],
+        policy=bench.policy,
+        draws=bench.draws,
+        threshold=bench.threshold,
+        cutoff=bench.cutoff,
+        surrogate=bench.surrogate,
+    )
+    return {(index, eye): row for index, row in zip(indices, found, strict=True) for eye in range(2)}
+
+
 Measure = Callable[[Bench, MeasurementSpec, Sequence[int]], dict[tuple[int, int], Row]]
 MEASURES: Final[dict[str, Measure]] = {
     "draws": _draws,
@@ -457,5 +479,6 @@ MEASURES: Final[dict[str, Measure]] = {
     "mildest": _mildest,
     "certified": _certified,
     "head_margin": _head_margin,
+    "credibility": _credibility,
 }
 """What is done for each kind of measurement."""

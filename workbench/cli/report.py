@@ -27,6 +27,10 @@ def report(
         str | None,
         typer.Option(help="Database of the readers' reads of RUN; RUN/reviews.sqlite if there is one.", metavar="DB"),
     ] = None,
+    note: Annotated[
+        str | None,
+        typer.Option(help="A reviewer's own words on the attacks' figures; kept in RUN and shown beside their grade."),
+    ] = None,
 ) -> None:
     """Write RUN/report.html, one page that fetches nothing from elsewhere, and RUN/report.json with every figure.
 
@@ -41,7 +45,7 @@ def report(
     """
     from workbench.report.write import write_report
 
-    page = write_report(run, tuple(compare or ()), cases=cases, readers=_readers(run, reviews))
+    page = write_report(run, tuple(compare or ()), cases=cases, readers=_readers(run, reviews), note=note)
     console.print(f"wrote {page} and {page.with_suffix('.json').name}", highlight=False, soft_wrap=True, markup=False)
     console.print(f"Next: workbench review {run}", highlight=False, soft_wrap=True, markup=False)
 

@@ -6,14 +6,18 @@ Failure*.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Final
 
+from workbench.audit.results import Run
+from workbench.report.examined import Found, examined
 from workbench.report.figures import Figures
-from workbench.report.headline import Condition
+from workbench.report.headline import Condition, conditions
 from workbench.report.words import full_words, listed
-from workbench.report.worst_case import WorstCase
+from workbench.report.worst_case import WorstCase, worst_cases
 from workbench.schema.credibility import CHECKS, UPPER_BOUND, Grade, Outcome, grade_of
 from workbench.schema.threat import UNIVERSAL
 from workbench.schema.words import percent
@@ -22,30 +26,7 @@ SINGLE_STEP: Final = "fgsm"
 ITERATIVE: Final = "pgd"
 NOISE: Final = "universal_noise"
 
-NOT_RUN: Final[dict[int, str]] = {
-    1: "the run keeps no hash of the buffers before and after",
-    2: "the run keeps draws as probabilities; the logits were not looked at",
-    3: "five passes of the attacked model were not compared",
-    4: "the attacks' losses were not checked against the count of classes",
-    5: "the run keeps no gradient",
-    6: "needs a gradient check of the audited model",
-    8: "the plan holds one setting per attack",
-    10: "the plan holds no unbounded attack",
-    11: "no black-box attack was compared with the white-box one exam by exam",
-    13: "the plan holds no transfer attack",
-    14: "the attack sees the model without its dropout",
-    15: "the attack sees the model without its dropout",
-    16: "each stressed exam was drawn once",
-    17: "how often draws flip the clean call was not reported",
-    18: "the run keeps the returned iterate only",
-    20: "the plan does not hold two attacks with one budget",
-    21: "what each attack aimed at was not compared with the referral rule",
-    22: "no gradient was compared with the preprocessing",
-    23: "the self-test was not run within this audit",
-    24: "the plan was not searched for targeted attacks",
-    25: "the maps have checks of their own, which are not repeated here",
-}
-"""Why a check was not run: none is passed because nobody looked."""
+NOT_EXAMINED: Final = "the attacks were not examined: audit with credibility.exams above 0"
 
 
 @dataclass(frozen=True)
@@ -71,21 +52,28 @@ class Credibility:
     checks: tuple[Check, ...]
 
 
-Found = tuple[Outcome, str]
-
-
 def credibility(
-    figures: Figures, found: tuple[Condition, ...], worst: tuple[WorstCase, ...] = ()
+    figures: Figures,
+    found: tuple[Condition, ...],
+    worst: tuple[WorstCase, ...] = (),
+    sampled: Mapping[int, Found] = MappingProxyType({}),
 ) -> Credibility | None:
-    """Return what the attacks' figures are worth, the worst cases of exams given; None without an attack."""
+    """Return what the attacks' figures are worth; None without an attack.
+
+    Args:
+        figures: of the run.
+        found: its conditions.
+        worst: the worst case of each exam, at each budget that several attacks share.
+        sampled: what the examination of the attack showed (`report.examined`).
+    """
     attacks = [one for one in found if one.kind == "attack"]
     if not attacks:
         return None
-    judged: dict[int, Found] = {number: ("not run", why) for number, why in NOT_RUN.items()}
-    judged |= {7: _iterative(attacks), 9: _grows(attacks), 19: _pixels(figures, attacks)}
-    judged[12] = _noise(attacks)
+    judged: dict[int, Found] = dict.fromkeys(CHECKS, ("not run", NOT_EXAMINED))
+    judged |= {7: _iterative(attacks), 9: _grows(attacks), 12: _noise(attacks), 19: _pixels(figures, attacks)}
     if worst:
         judged[20] = ("passed", f"each exam's worst case is reported at {listed([one.budget for one in worst])}")
+    judged = {number: _together(told, sampled.get(number)) for number, told in judged.items()}
     grade = grade_of({number: outcome for number, (outcome, _) in judged.items()})
     checks = tuple(Check(number, *CHECKS[number], *judged[number]) for number in CHECKS)
     ran = sum(one.outcome != "not run" for one in checks)
@@ -97,6 +85,25 @@ def credibility(
         "Until they are, read robustness here as an upper bound."
     )
     return Credibility(None, words, f"not graded, {ran} of {len(CHECKS)} checks run", checks)
+
+
+def credibility_of(run: Run, figures: Figures) -> Credibility | None:
+    """Return what a run's attacked figures are worth; None without an attack."""
+    found = conditions(run, figures)
+    return credibility(figures, found, worst_cases(run, found), examined(run, figures))
+
+
+def _together(by_rows: Found, by_sample: Found | None) -> Found:
+    """Return the graver of what the run's rows and the examined sample say, in the words of both."""
+    if by_sample is None or by_sample[0] == "not run":
+        return by_rows
+    if by_rows[0] == "not run":
+        return by_sample
+    graver = min(by_rows[0], by_sample[0], key=GRAVITY.index)
+    return graver, f"{by_rows[1]}; {by_sample[1]}"
+
+
+GRAVITY: Final[tuple[Outcome, ...]] = ("failed", "warning", "passed", "not applicable", "not run")
 
 
 def _pixels(figures: Figures, attacks: list[Condition]) -> Found:

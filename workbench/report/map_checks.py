@@ -7,7 +7,9 @@ from typing import Final
 
 from workbench.audit.results import Run, maps_id, trust_id
 from workbench.report.figures import Figure, Figures
+from workbench.schema.credibility import Outcome
 from workbench.schema.maps import checked_as, map_words
+from workbench.schema.specs import MapPolicySpec
 
 CHECKS: Final = {
     "map_withheld_rate": "Withheld",
@@ -53,3 +55,29 @@ def _figure(figures: Figures, name: str, method: str) -> Figure:
     if of_maps:
         return figures.get(name, maps_id(method), of=method)
     return figures.get(name, trust_id(checked_as(method)), of=checked_as(method))
+
+
+def maps_that_are_shown(run: Run, figures: Figures) -> tuple[Outcome, str]:
+    """Return whether each method that shows maps repeats them and depends on the weights, by the default thresholds.
+
+    A run's own policy may let more through; that is what this check is about.
+    """
+    usual = MapPolicySpec.model_validate({})
+    methods = [method for method in run.methods() if method not in run.summary.maps_withheld]
+    if not methods:
+        return "not applicable", "no method shows a map"
+    told, beyond = [], []
+    for method in methods:
+        likeness, repeats = (
+            figures.get(name, trust_id(checked_as(method)), of=checked_as(method)).value
+            for name in ("map_randomised_likeness", "map_repeatability")
+        )
+        if likeness is None or repeats is None:
+            return "not run", f"{method} was not checked: explanations.trust_exams above 0 does it"
+        told.append(f"{method}: like random weights {likeness:.2f}, repeats {repeats:.2f}")
+        if likeness > (usual.max_randomised_likeness or 1) or repeats < (usual.min_repeatability or 0):
+            beyond.append(method)
+    gap = run.manifest.policy.maps.max_completeness_gap
+    if gap is None or gap > (usual.max_completeness_gap or 1):
+        beyond.append("the policy shows incomplete maps")
+    return ("failed" if beyond else "passed"), "; ".join([*beyond, *told])

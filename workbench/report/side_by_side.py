@@ -9,12 +9,11 @@ from typing import Final, Literal
 
 from workbench.audit.layout import CLEAN, MeasurementSpec
 from workbench.audit.results import Run
-from workbench.report.attack_checks import credibility
+from workbench.report.attack_checks import credibility_of
 from workbench.report.compare import paired_difference, relation_of
 from workbench.report.figures import Figure, Figures
-from workbench.report.headline import condition_words, conditions
+from workbench.report.headline import condition_words
 from workbench.report.words import FIGURE_NAMES, counted
-from workbench.report.worst_case import worst_cases
 from workbench.schema.model_card import ModelCard
 
 CLEAN_ONLY: Final = ("auc_referable_exam", "quadratic_weighted_kappa")
@@ -112,8 +111,7 @@ def _columns(runs: Sequence[Run], figures: Sequence[Figures]) -> tuple[Column, .
 
 
 def _credibility(run: Run, figures: Figures) -> str:
-    found = conditions(run, figures)
-    graded = credibility(figures, found, worst_cases(run, found))
+    graded = credibility_of(run, figures)
     return "no attack" if graded is None else graded.short
 
 

@@ -36,6 +36,7 @@ from workbench.report.cases import CaseGroup, case_groups
 from workbench.report.cohort import cohort
 from workbench.report.compare import Comparison, compare
 from workbench.report.drawing import inline_svg
+from workbench.report.examined import examined
 from workbench.report.explained import map_summaries
 from workbench.report.figures import Figures
 from workbench.report.headline import conditions as conditions_of
@@ -67,10 +68,17 @@ class Report:
     groups: tuple[CaseGroup, ...]
     failed_work: tuple[tuple[str, str, int], ...]
     readers: ReaderStudy | None = None
+    note: str = ""
+    """A reviewer's own words on the attacks' figures."""
 
 
 def write_report(
-    run_folder: Path, compare: Sequence[Path] = (), *, cases: bool = True, readers: ReaderStudy | None = None
+    run_folder: Path,
+    compare: Sequence[Path] = (),
+    *,
+    cases: bool = True,
+    readers: ReaderStudy | None = None,
+    note: str | None = None,
 ) -> Path:
     """Write ``report.html`` and ``report.json`` into the run's folder, and return the path of the former.
 
@@ -79,15 +87,29 @@ def write_report(
         compare: folders of runs of the same model on another set, or of other models on the same exams.
         cases: show single exams; without them the report holds figures of groups only.
         readers: what the run's stored reads say; None where nobody read it.
+        note: a reviewer's own words on the attacks' figures, kept in the run's folder; None: those that lie there.
 
     Raises:
         WorkbenchError: a run is not finished or damaged, a comparison makes no sense, the disk is full.
     """
-    report = assemble(open_run(run_folder), [open_run(folder) for folder in compare], cases=cases, readers=readers)
+    run, others = open_run(run_folder), [open_run(folder) for folder in compare]
+    said = reviewer_note(run_folder, note)
+    report = replace(assemble(run, others, cases=cases, readers=readers), note=said)
     write_json(run_folder / "report.json", as_json(report))
     page = run_folder / "report.html"
     write_text(page, as_html(report))
     return page
+
+
+NOTE: Final = "reviewer_note.txt"
+
+
+def reviewer_note(run_folder: Path, note: str | None) -> str:
+    """Keep a note in the run's folder and return it; None returns the one that lies there."""
+    path = run_folder / NOTE
+    if note is not None:
+        write_text(path, note)
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def assemble(run: Run, others: Sequence[Run] = (), *, cases: bool = True, readers: ReaderStudy | None = None) -> Report:
@@ -108,7 +130,7 @@ def assemble(run: Run, others: Sequence[Run] = (), *, cases: bool = True, reader
         cohort=cohort(run),
         attributes=tuple(subgroups.attributes(figures)),
         maps=map_summaries(run),
-        credibility=attack_checks.credibility(figures, found, worst),
+        credibility=attack_checks.credibility(figures, found, worst, examined(run, figures)),
         worst_cases=worst,
         weak_eyes=weak_eyes(run, found),
         one_for_all=universal.one_for_all(run, found),
@@ -242,6 +264,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "one_for_all": universal.as_json(evidence.one_for_all),
         "weak_eyes": [asdict(one) | {"weak": one.weak} for one in evidence.weak_eyes],
         "credibility": None if evidence.credibility is None else asdict(evidence.credibility),
+        "reviewer_note": report.note,
         "read_from": {"exposed": evidence.read_from.exposed, "sentences": list(evidence.read_from.sentences)},
         "maps": [asdict(one) for one in evidence.maps],
         "comparisons": [_comparison_json(one) for one in evidence.comparisons],

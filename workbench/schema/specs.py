@@ -114,6 +114,18 @@ class MapPolicySpec(Config):
     )
 
 
+class CredibilityPolicySpec(Config):
+    """From where on a check of an attack's worth is raised (`schema.credibility`)."""
+
+    min_difference_cosine: float = Field(0.9, ge=-1, le=1, description="check 6, of any exam")
+    max_gradient_faults: float = Field(0.05, ge=0, le=1, description="check 5: a larger share of exams fails")
+    max_rise: float = Field(0.01, ge=0, le=1, description="checks 8 and 15: share of exams won by more effort")
+    few: int = Field(1, ge=0, description="so many exams against the attack are a warning, more are a failure")
+    min_steps_that_rise: float = Field(0.5, ge=0, le=1, description="check 7: share of the descent's steps, on average")
+    min_on_one_mask: float = Field(0.5, ge=0, le=1, description="check 14: of what is broken without dropout")
+    confirmed: float = Field(0.95, gt=0, lt=1, description="check 16: level of the binomial interval")
+
+
 FIRST_POLICY: Final = ("referral_budget", "referral_score", "pooling", "referable_threshold", "refer_incomplete")
 """What every policy has stated since the first version; of what came later, only what is not the default."""
 
@@ -162,13 +174,19 @@ class PolicySpec(Config):
         MapPolicySpec.model_validate({}), description="what a map must pass, else it is withheld with the reason"
     )
 
+    credibility: CredibilityPolicySpec = Field(
+        CredibilityPolicySpec.model_validate({}), description="from where on an attack's figure is doubted"
+    )
+
     @model_validator(mode="before")
     @classmethod
-    def _read_maps(cls, values: Any) -> Any:
-        """Read ``maps`` from the file that it names."""
-        if isinstance(values, dict) and isinstance(values.get("maps"), str):
-            return {**values, "maps": load_config(MapPolicySpec, Path(values["maps"]))}
-        return values
+    def _read_files(cls, values: Any) -> Any:
+        """Read ``maps`` and ``credibility`` from the files that they name."""
+        kinds: dict[str, type[Config]] = {"maps": MapPolicySpec, "credibility": CredibilityPolicySpec}
+        if not isinstance(values, dict):
+            return values
+        named = {name: kind for name, kind in kinds.items() if isinstance(values.get(name), str)}
+        return {**values, **{name: load_config(kind, Path(values[name])) for name, kind in named.items()}}
 
     @model_serializer(mode="wrap", when_used="json")
     def _as_first_written(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Final
 from workbench.schema.specs import StressSpec
 
 ATTACKS: Final = (
-    *("fgsm", "pgd", "apgd", "square", "auto_attack", "cleverhans_fgsm", "cleverhans_pgd"),
+    *("fgsm", "pgd", "apgd", "square", "rays", "auto_attack", "cleverhans_fgsm", "cleverhans_pgd"),
     *("cleverhans_cw", "cleverhans_spsa", "cleverhans_hop_skip_jump", "cleverhans_sparse_l1"),
     *("universal", "sensor_locked", "universal_noise"),
 )
@@ -21,6 +21,7 @@ STRESS_NAMES: Final = {
     "pgd": "PGD attack",
     "apgd": "Auto-PGD attack",
     "square": "Square attack",
+    "rays": "RayS attack (calls alone)",
     "auto_attack": "Attack ensemble",
     "cleverhans_fgsm": "FGSM attack (CleverHans)",
     "cleverhans_pgd": "PGD attack (CleverHans)",

@@ -17,6 +17,7 @@ from workbench.stress.attacks import CLEVERHANS
 from workbench.stress.auto_attack.apgd import apgd
 from workbench.stress.auto_attack.descent import fgsm, pgd
 from workbench.stress.auto_attack.ensemble import auto_attack
+from workbench.stress.auto_attack.rays import rays
 from workbench.stress.auto_attack.square import square
 from workbench.stress.cleverhans.attacks import FROM_CLEVERHANS, LEAST_KNOWLEDGE, NORM_OF
 from workbench.stress.corruptions.catalogue import CORRUPTIONS, check_severity
@@ -29,13 +30,16 @@ OURS: Final[Mapping[str, Callable[..., Tensor]]] = {
     "pgd": pgd,
     "apgd": apgd,
     "square": square,
+    "rays": rays,
     "auto_attack": auto_attack,
     **dict.fromkeys(UNIVERSAL, add_pattern),
 }
 """Attacks of our own: their model is a `stress.target.Target`, so they know norm, goal and who still holds."""
 
 ATTACKS: Final[Mapping[str, Callable[..., Tensor]]] = {**OURS, **CLEVERHANS, **FROM_CLEVERHANS}
-SEES_SCORES: Final = ("square", "auto_attack")
+SEES_LABELS: Final = ("rays",)
+"""Attacks that ask for the call alone."""
+SEES_SCORES: Final = ("square", "auto_attack", *SEES_LABELS)
 """Attacks that do without gradients where the attacker has none."""
 
 STRESSES: Final[Mapping[str, Callable[..., Tensor]]] = {**ATTACKS, **CORRUPTIONS, **WORST}
@@ -137,8 +141,9 @@ def _check_aim(spec: StressSpec) -> None:
         )
     if spec.name in ATTACKS and spec.aim.norm == "linf" and spec.strength > 255:
         raise WorkbenchError(f"epsilon is {spec.strength:g}", "give it in 1/255 of the pixel range, 0 to 255")
-    if spec.name in ATTACKS and spec.aim.knowledge == "labels":
-        raise WorkbenchError(f"{spec.name} needs more than labels", "give the attacker scores or gradients")
+    if spec.name in ATTACKS and spec.aim.knowledge == "labels" and spec.name not in SEES_LABELS:
+        remedy = f"give the attacker scores or gradients, or choose {' or '.join(SEES_LABELS)}"
+        raise WorkbenchError(f"{spec.name} needs more than labels", remedy)
     if spec.name in ATTACKS and spec.aim.knowledge == "scores" and spec.name not in SEES_SCORES:
         raise WorkbenchError(f"{spec.name} needs gradients", f"with scores alone choose {' or '.join(SEES_SCORES)}")
 

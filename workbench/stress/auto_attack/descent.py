@@ -61,6 +61,8 @@ def pgd(
 
 def _descend(search: Search, generators: Sequence[torch.Generator] | None, steps: int, step_share: float) -> None:
     rows = search.active()
+    if not rows.numel():  # an earlier start broke every exam
+        return
     target, norm = search.rough.of(rows), search.target.case.threat.norm
     now = target.clean
     if generators is not None:
