@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from workbench.cli.defence import defence_of
-from workbench.models.checkpoint import WEIGHTS, read_card
+from workbench.models.checkpoint import WEIGHTS, load_model, read_card
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import sha256_file
+from workbench.stress.auto_attack.inner import ascent
 from workbench.training import reporting
-from workbench.training.config import TrainConfig
+from workbench.training.adversarial import Adversary, Task
+from workbench.training.cohort import open_cohort
+from workbench.training.config import AdversarialSection, TrainConfig
 from workbench.training.defence import UNDEFENDED
 from workbench.training.loop import _prepare, signature_of, train
+from workbench.training.losses import grading_loss
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
+LARGE = 16.0
+"""An epsilon at which the drawn discs, as plain as they are, change their grade."""
 CORRUPTED = ("augment.corruptions.names=[noise, defocus]", "train.epochs=1")
 PGD = ("train.adversarial.method=pgd", "train.adversarial.steps=1", "train.epochs=1")
 TRADES = ("train.adversarial={method: trades, steps: 1, eyes: random_one, warm_up_epochs: 0.5}", "train.epochs=1")
@@ -117,3 +125,31 @@ def test_a_mistake_is_one_line(configure, override, said):
     with pytest.raises(WorkbenchError, match=re.escape(said)) as caught:
         configure(override)
     assert "\n" not in str(caught.value)
+
+
+def test_a_stronger_attack_moves_a_model_less_that_was_trained_under_attack(configure, tmp_path):
+    """The attack that judges has more steps than the one that was learned from, and other random numbers."""
+    lively = ("train.epochs=10", "train.learning_rate=0.01", "train.ema_decay=0.5")
+    attacked = f"epsilon: {LARGE}, steps: 2, step_share: 0.75, beta: 20"
+    rises = {}
+    for method in ("none", "pgd", "trades"):
+        config = configure(*lively, f"train.adversarial={{method: {method}, {attacked}}}")
+        trained(config, tmp_path / method)
+        rises[method] = rise_of_loss(tmp_path / method, config)
+    assert max(rises["pgd"], rises["trades"]) < 0.8 * rises["none"]
+
+
+def rise_of_loss(folder: Path, config: TrainConfig) -> float:
+    model = load_model(folder)[0].eval()
+    exams = open_cohort(config).validation
+    batch = exams.batch(range(len(exams)))
+    task = Task(
+        batch.x,
+        batch.present,
+        batch.grade >= 0,
+        lambda x: model(x, batch.present),
+        lambda logits: grading_loss(logits, batch.grade, torch.ones(5), config.loss),
+    )
+    judge = Adversary(AdversarialSection(method="pgd"), partial(ascent, steps=10, step_share=0.25))
+    attacked = judge.attack(model, task, 99, LARGE)
+    return (task.loss(task.answer(attacked)) - task.loss(task.answer(task.x))).item()
