@@ -136,6 +136,10 @@ def test_where_every_patient_is_judged_there_is_nobody_to_fit_on(small: Small, t
     with pytest.raises(WorkbenchError, match="no exam is left to fit"):
         run_audit(small.config("stresses=[{name: universal, strengths: [2]}]"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    by_lot = "stresses=[{name: universal_noise, strengths: [2]}]"
+    run = run_audit(small.config(by_lot, "explanations.methods=[]"), tmp_path / "run")
+    assert run.summary.failed == 0, "signs by lot are fitted on nobody"
+    assert run.manifest.fitted_on is None
 
 
 def test_exams_to_fit_on_are_of_other_patients_and_first_of_the_validation_split() -> None:

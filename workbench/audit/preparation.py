@@ -34,7 +34,7 @@ from workbench.schema.files import canonical_hash, sha256_file
 from workbench.schema.manifest import manifest_hash, read_manifest
 from workbench.schema.maps import MUTUAL_INFORMATION, MapSpec
 from workbench.schema.model_card import ModelCard
-from workbench.schema.threat import UNIVERSAL
+from workbench.schema.threat import FITTED, UNIVERSAL
 from workbench.stress.corruptions.catalogue import CORRUPTIONS
 from workbench.stress.registry import ATTACKS, check_stress
 from workbench.uncertainty.decisions import referable_threshold
@@ -95,7 +95,7 @@ def _fitting(config: AuditConfig, manifest: pd.DataFrame, exams: Exams) -> tuple
     Raises:
         WorkbenchError: there is no exam of a patient who is not judged.
     """
-    ladders = [ladder for ladder in config.stresses if ladder.name in UNIVERSAL]
+    ladders = [ladder for ladder in config.stresses if ladder.name in FITTED]
     if not ladders:
         return None
     patients, limit = exams.eyes["patient_id"].iloc[::2].tolist(), config.fitting.exams

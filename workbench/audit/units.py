@@ -32,7 +32,7 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 from workbench.schema.seeds import seed_for
 from workbench.schema.specs import MapPolicySpec, PolicySpec, StressSpec
-from workbench.schema.threat import OF_THE_REFERRAL, UNIVERSAL
+from workbench.schema.threat import FITTED, OF_THE_REFERRAL, UNIVERSAL
 from workbench.stress.apply import StressResult, apply_stress
 from workbench.stress.apply_exam import apply_exam_stress
 from workbench.stress.apply_universal import fit_universal
@@ -164,8 +164,9 @@ def _reason(error: Exception) -> str:
 
 
 def _pattern(bench: Bench, unit: Unit) -> list[Row]:
-    """Fit the perturbation of a stress on the exams that are kept for that."""
-    stress, exams = unit.measurement.stress, bench.fitting
+    """Make the perturbation of a stress: fitted on the exams that are kept for that, or signs by lot."""
+    stress = unit.measurement.stress
+    exams = bench.fitting if stress is not None and stress.name in FITTED else bench.exams
     if stress is None or exams is None:
         return failed_rows(bench, unit, "no stress, or no exams to fit on")
 

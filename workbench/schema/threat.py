@@ -16,8 +16,11 @@ Knowledge = Literal["gradients", "scores", "labels"]
 OF_THE_REFERRAL: Final = ("silent", "flood")
 """Goals that are about the referral rule: they need the cut-off, which is fixed on the clean exams of the run."""
 
-UNIVERSAL: Final = ("universal", "sensor_locked", "universal_noise")
-"""Stresses that are one perturbation for all exams: it is made before any exam is measured under it."""
+FITTED: Final = ("universal", "sensor_locked")
+"""Stresses that are one perturbation for all exams, fitted on exams of other patients."""
+
+UNIVERSAL: Final = (*FITTED, "universal_noise")
+"""All that are one perturbation for all exams: it is made before any exam is measured under it."""
 
 
 class Aim(Config):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from workbench.schema.errors import WorkbenchError, did_you_mean
 from workbench.schema.specs import FIRST_AIM, StressSpec
-from workbench.schema.threat import UNIVERSAL
+from workbench.schema.threat import FITTED, UNIVERSAL
 from workbench.stress.attacks import CLEVERHANS
 from workbench.stress.auto_attack.apgd import apgd
 from workbench.stress.auto_attack.descent import fgsm, pgd
@@ -103,7 +103,7 @@ def _on_target(
 
 def _check_options(spec: StressSpec, stress: Callable[..., Tensor]) -> None:
     # The options of a pattern are those of its fit, `apply_universal.fit_universal`.
-    told = ascend_together if spec.name in UNIVERSAL and spec.name != "universal_noise" else stress
+    told = ascend_together if spec.name in FITTED else stress
     defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(told).parameters.items()
