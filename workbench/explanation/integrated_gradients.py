@@ -26,10 +26,11 @@ TOLERANCE: Final = 0.05
 LEAST_CHANGE: Final = 0.05
 """The gap is a share of the target's change, but of no less than this: below it there is little to explain."""
 
-FIRST: Final = 9
+FIRST: Final = 5
 """Points to begin with; each refinement triples them, and those that were there stay.
 
-With three a sum may come out right by luck while the map does not (cosine 0.95 to 50 points).
+On 30 EyePACS exams of two trained models that needed fewest evaluations (10 an exam; from nine points on, 17), and the
+first five had a cosine of 0.988 or more to 27. With three a sum may come out right by luck while the map does not.
 """
 
 
