@@ -255,12 +255,14 @@ def _plan(read: SavedRead) -> str:
 
 
 def where_maps_lie(desk: Desk, exam_id: str) -> None:
-    """Say what each eye's answer owes to the other, and where its maps lie; a map that is withheld says nothing."""
-    told = exam_sentences(desk.run, exam_id)
-    if any(told.values()):
+    """Say what each map has passed, what an eye's answer owes to the other, and where its maps lie."""
+    passed, told = desk.credentials(exam_id), exam_sentences(desk.run, exam_id)
+    if passed or any(told.values()):
         st.html(
             "<b>What the maps are worth</b> <span class='quiet'>where the model looked; not where disease is</span>"
         )
+    for words in passed:
+        st.html(literal(words))
     for eye, sentences in told.items():
         for sentence in sentences:
             st.html(f"{eye} · {literal(sentence)}")

@@ -8,13 +8,14 @@ import streamlit as st
 
 from workbench.report import charts, uncertainty_charts
 from workbench.report.attack_checks import credibility_of
+from workbench.report.attention import MEAN_CAPTION, mean_pictures
 from workbench.report.figures import Figures
 from workbench.report.headline import conditions, headline
 from workbench.report.matrix import matrix_chart
-from workbench.report.words import full_words
+from workbench.report.words import counted, full_words
 from workbench.review.desk import Desk
 from workbench.review.entrance import open_page
-from workbench.review.markup import answer_box, rates_table
+from workbench.review.markup import answer_box, picture_strip, rates_table
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.words import percent
 
@@ -75,8 +76,26 @@ def show(desk: Desk) -> None:
         with columns[place] if place < len(columns) else st.container():
             st.markdown(f"**{title}**")
             st.altair_chart(chart, theme=None, width="content")
+    global_view(desk)
     if not (desk.run.folder / "report.html").exists():
         st.info("The full report, with worst cases and all items, is one command away: workbench report RUN")
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)  # type: ignore[untyped-decorator]
+def mean_attention(run_id: str, _desk: Desk) -> str:  # noqa: ARG001
+    """Return the pictures of mean attention, made once per run; empty where there is none."""
+    found = mean_pictures(_desk.run)
+    told = [(one.uri, one.method, f"{one.eyes_of}, {counted(one.eyes, 'eye')}") for one in found]
+    return picture_strip(told) if told else ""
+
+
+def global_view(desk: Desk) -> None:
+    """Show where each method that is shown looks on average, per grade."""
+    pictures = mean_attention(desk.run_id, desk)
+    if pictures:
+        st.markdown("**Where the model looks, on average**")
+        st.html(pictures)
+        st.caption(MEAN_CAPTION)
 
 
 show(open_page("overview"))

@@ -17,6 +17,7 @@ from workbench.audit.plan import Unit, all_units
 from workbench.audit.results import Run
 from workbench.schema.files import canonical_hash
 from workbench.schema.grades import EYES
+from workbench.schema.maps import MapSpec
 from workbench.schema.model_card import Architecture, ModelCard, Provenance
 from workbench.schema.seeds import seed_for
 from workbench.schema.specs import PolicySpec, PreprocessSpec, StressSpec
@@ -31,6 +32,13 @@ STRESSES = (
     StressSpec(name="jpeg", strength=5),
 )
 METHODS = ("integrated_gradients", "grad_cam")
+DRAWN = MapSpec(name="grad_cam", draws=10)
+CREDENTIALS = (
+    MeasurementSpec(id=f"maps.{DRAWN.key}", kind="maps", method=DRAWN.key, map=DRAWN),
+    MeasurementSpec(id="trust.grad_cam", kind="map_trust", method="grad_cam"),
+    MeasurementSpec(id=layout.INFLUENCE, kind="influence"),
+)
+"""Maps over draws, checks of Grad-CAM, and what each answer owes to the other eye."""
 
 
 def make_run(
@@ -39,17 +47,20 @@ def make_run(
     seed: int = 0,
     stresses: tuple[StressSpec, ...] = STRESSES,
     searched: tuple[str, ...] = (),
+    more: tuple[MeasurementSpec, ...] = (),
 ) -> Run:
     """Write a finished run below ``folder``: drawn circles, smooth maps, a missing and an ungradable eye.
 
     Exam 1 lacks its left eye, the right eye of exam 2 is ungradable, exam 3 has no grade, one map of exam 4 is
-    withheld, and the work on exam 5 under pgd@2 failed.
+    withheld, and the work on exam 5 under pgd@2 failed. ``more``: further measurements, such as `CREDENTIALS`.
     """
     eyes = _eyes(exams, seed)
     manifest = _manifest(eyes, exams, seed, stresses, searched)
+    manifest = manifest.model_copy(update={"measurements": (*manifest.measurements, *more)})
     layout.write_manifest(folder, manifest)
     layout.write_table(layout.exams_path(folder), eyes, layout.EXAMS_SCHEMA)
     write = {"draws": _draws_row, "maps": _map_row, "photographs": _photograph_row, "mildest": _mildest_row}
+    write |= {"map_trust": _trust_row, "influence": _influence_row}
     for unit in all_units(manifest, list(eyes["exam_id"].drop_duplicates())):
         rows = [
             {"exam_id": row.exam_id, "eye": row.eye, **write[unit.measurement.kind](row, unit, seed)}
@@ -205,7 +216,24 @@ def _map_row(row: Any, unit: Unit, seed: int) -> dict[str, Any]:
     rows, columns = np.mgrid[:SIZE, :SIZE]
     blob = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 150) - 0.3 * np.exp(-((columns - y) ** 2) / 300)
     gap = 0.01 if unit.measurement.method == METHODS[0] else None
-    return {"status": "done", **layout.pack_map(blob.astype(np.float32)), "completeness_gap": gap, "fellow_share": 0.08}
+    done = {"status": "done", **layout.pack_map(blob.astype(np.float32)), "completeness_gap": gap, "fellow_share": 0.08}
+    if unit.measurement.maps.draws:
+        done |= layout.pack_agreement(np.clip(blob, 0, 1).round(1).astype(np.float32), unit.measurement.maps.draws)
+        done["steadiness"] = 0.25
+    return done
+
+
+def _trust_row(row: Any, unit: Unit, seed: int) -> dict[str, Any]:
+    if (nothing := _not_done(row, unit)) is not None:
+        return nothing
+    near = np.random.default_rng(seed_for(seed, row.exam_id, row.eye, "trust")).uniform(-0.05, 0.05)
+    found = {"randomised_likeness": 0.12, "deletion_gain": 0.2, "repeatability": 0.9}
+    return {"status": "done", **{name: value + near for name, value in found.items()}}
+
+
+def _influence_row(row: Any, unit: Unit, seed: int) -> dict[str, Any]:
+    done = {"status": "done", "p": 0.8, "p_healthy": 0.3, "rise_low": 0.4, "rise_high": 0.6, "donors": 3}
+    return _not_done(row, unit) or done
 
 
 def _photograph_row(row: Any, unit: Unit, seed: int) -> dict[str, Any]:

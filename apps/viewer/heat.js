@@ -5,16 +5,24 @@ const AGAINST = [64, 140, 255];
 const FOR = [255, 230, 70];
 const CONTOURS = [0.25, 0.5, 0.75]; // of the largest smoothed value of both eyes
 
+const FINER = 4; // a hatched pixel of the map is so many across
+const HATCH = 7; // of these finer pixels, from line to line
+const [STEADY, FLICKERS] = [255, 128]; // levels of the picture of agreement
+
 const css = (colour, alpha = 1) => `rgba(${colour.join(", ")}, ${alpha})`;
 
 class HeatMap {
-  constructor(layer, bytes) {
-    Object.assign(this, { name: layer.name, largest: layer.largest, units: layer.units });
+  constructor(layer, bytes, agreement) {
+    const { name, largest, units, about, draws } = layer;
+    Object.assign(this, { name, largest, units, about, draws });
     this.blob = new Blob([bytes], { type: "image/png" });
+    this.agreement = agreement && new Blob([agreement], { type: "image/png" });
   }
 
   open(changed) {
-    this.opened ??= createImageBitmap(this.blob, { colorSpaceConversion: "none" }).then((bitmap) => {
+    const decoded = (blob) => blob && createImageBitmap(blob, { colorSpaceConversion: "none" });
+    this.opened ??= Promise.all([this.blob, this.agreement].map(decoded)).then(([bitmap, agreement]) => {
+      if (agreement) this.levels = levelsOf(agreement);
       this.paint(bitmap);
       changed();
     });
@@ -67,6 +75,31 @@ class HeatMap {
     return this.top;
   }
 
+  // What matters in nearly all draws solid, what matters in some of them hatched; null for a map of no draws.
+  steady() {
+    if (this.drawn || !this.levels) return this.drawn ?? null;
+    const [width, height] = this.size.map((side) => side * FINER);
+    this.drawn = document.createElement("canvas");
+    Object.assign(this.drawn, { width, height });
+    const context = this.drawn.getContext("2d");
+    const image = context.createImageData(width, height);
+    for (let y = 0, at = 0; y < height; y++) {
+      const row = Math.floor(y / FINER) * this.size[0];
+      for (let x = 0; x < width; x++, at += 4) {
+        const pixel = row + Math.floor(x / FINER);
+        const level = this.levels[pixel];
+        if (level < FLICKERS) continue;
+        const line = (x + y) % HATCH;
+        const colour = this.shares[pixel] < 0 ? AGAINST : FOR;
+        if (level === STEADY) image.data.set([...colour, 205], at);
+        else if (line < 2) image.data.set([...colour, 255], at);
+        else if (line === 2) image.data.set([0, 0, 0, 190], at); // so that a line stands out on a bright fundus, too
+      }
+    }
+    context.putImageData(image, 0, 0);
+    return this.drawn;
+  }
+
   // Lines of equal value in shares of the square, made once per scale.
   contours(scale) {
     if (this.lines?.scale === scale) return this.lines.paths;
@@ -83,6 +116,13 @@ class HeatMap {
     this.lines = { scale, paths };
     return paths;
   }
+}
+
+function levelsOf(bitmap) {
+  const { width, height } = bitmap;
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  return context.getImageData(0, 0, width, height).data.filter((_, at) => at % 4 === 0);
 }
 
 function smoothed(values, width, height, radius) {

@@ -23,7 +23,7 @@ const KEYS = [
   ]],
   ["Heat map", [
     [["m"], "on, off", (viewer) => viewer.act("map")],
-    [["⇧m"], "overlay, contours, top regions, side by side", (viewer) => viewer.cycle("mode")],
+    [["⇧m"], "overlay, contours, top regions, stable or flickering, side by side", (viewer) => viewer.cycle("mode")],
     [["n"], "next method", (viewer) => viewer.cycle("method")],
     [["o", "⇧o"], "opacity more, less", (viewer, event) => viewer.nudge("opacity", event.shiftKey ? -10 : 10)],
   ]],

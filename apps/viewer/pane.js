@@ -69,7 +69,8 @@ class Pane {
       [name, { before: photograph(before) ?? this.own, after: photograph(after) }]
     )));
     for (const layer of this.data.maps) {
-      this.maps.set(layer.method, layer.file ? new HeatMap(layer, this.viewer.file(layer.file)) : layer);
+      const [map, agreement] = [layer.file, layer.agreement].map((place) => place && this.viewer.file(place));
+      this.maps.set(layer.method, map ? new HeatMap(layer, map, agreement) : layer);
     }
     return this.own?.open(() => this.viewer.draw());
   }
@@ -180,6 +181,8 @@ class Pane {
     this.paint(1, views, ratio, (context, view) => {
       if (!shown || !view.withMap) return;
       if (state.mode === "contour") this.drawContours(context, map, view);
+      else if (state.mode === "steady" && map.levels) context.drawImage(map.steady(), view.left, view.top, view.side, view.side);
+      else if (state.mode === "steady") return;
       else if (state.mode === "regions") context.drawImage(map.regions(), view.left, view.top, view.side, view.side);
       else context.drawImage(map.canvas, view.left, view.top, view.side, view.side);
     });
@@ -276,6 +279,9 @@ class Pane {
     const map = this.map();
     if (state.map && this.data.shown && !(map instanceof HeatMap)) {
       lines.push(`Map withheld: ${map?.withheld || "none was made of this eye"}`);
+    }
+    if (map instanceof HeatMap && state.mode === "steady" && !map.agreement) {
+      lines.push("Made without draws: what is stable and what flickers is not known");
     }
     if (state.grid && this.data.shown) lines.push(this.gridWords(drawing));
     setText(this.corner, lines.join("\n"));

@@ -1,7 +1,7 @@
 // Two eyes in one view. Everything here runs in the browser; the page hears only of a finished stroke.
 
 const LARGEST_ZOOM = 40;
-const MODES = ["blend", "contour", "regions", "beside"];
+const MODES = ["blend", "contour", "regions", "steady", "beside"];
 const HINTS = {
   pan: "",
   point: "Click to mark",
@@ -175,9 +175,14 @@ class Viewer {
     const layer = this.panes.map((pane) => pane.map()).find((map) => map instanceof HeatMap);
     const number = (value) => Number(value.toPrecision(2)).toString();
     const say = (name, words) => setText(this.bar.querySelector(name), words);
+    const steady = this.state.mode === "steady" && layer?.draws;
+    this.bar.querySelector(".scale").hidden = Boolean(steady);
+    this.bar.querySelector(".agreement").hidden = !steady;
+    say(".solid", `matters in nearly all of ${layer?.draws} draws`);
+    say(".hatched", "flickers");
     say(".low", layer ? `against −${number(layer.largest)}` : "against");
-    say(".high", layer ? `+${number(layer.largest)} for referable` : "for referable");
-    say(".units", layer ? layer.units : "no map of this method is shown");
+    say(".high", layer ? `+${number(layer.largest)} for ${layer.about}` : "for referable");
+    say(".units", steady ? `yellow for ${layer.about}, blue against` : layer ? layer.units : "no map of this method is shown");
     setText(this.one(".contours"), this.state.mode === "contour" ? "Contours at 25, 50 and 75 % of the largest smoothed value." : "");
   }
 

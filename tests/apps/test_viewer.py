@@ -290,6 +290,18 @@ def test_the_map_is_off_at_first_and_its_modes_and_opacity_rerun_nothing(page: A
     settle(page)
     lines = pixels(page, "overlay")
     assert 0 < (lines[..., 3] > 0).mean() < 0.5 * (blend[..., 3] > 0).mean()
+    page.locator("[data-set=mode]").select_option("steady")
+    until(page, lambda: bar.locator(".agreement").is_visible())
+    settle(page)
+    assert bar.locator(".agreement").inner_text().split("\n")[0].startswith("matters in nearly all of 16 draws")
+    assert bar.locator(".scale").is_hidden()
+    steady = pixels(page, "overlay")[..., 3]
+    assert 0 < (steady > 0).mean() < (blend[..., 3] > 0).mean(), "solid in one place, hatched around it"
+    page.keyboard.press("n")
+    corner = page.locator('.pane[data-eye="OD"] .corner')
+    until(page, lambda: "Made without draws" in corner.inner_text())
+    assert not pixels(page, "overlay").any()
+    page.keyboard.press("n")
     page.locator("[data-set=mode]").select_option("beside")
     settle(page)
     beside = pixels(page, "overlay")[..., 3] > 0

@@ -14,7 +14,7 @@ import numpy as np
 import streamlit as st
 
 from workbench.review.drawn import Drawn
-from workbench.review.pictures import map_picture, original_picture
+from workbench.review.pictures import agreement_png, map_picture, original_picture
 from workbench.review.viewer import Comparison, EyePane, MapLayer, Shown, ViewerInputs, viewer
 
 FOLDER = Path(os.environ["WORKBENCH_VIEWER_FOLDER"])
@@ -36,6 +36,13 @@ def heat(eye: str) -> bytes:
     return map_picture((values if eye == "OD" else values[:, ::-1]).astype(np.float32), 1.0).png
 
 
+def agreement() -> bytes:
+    """Return a square that is stable within one that flickers."""
+    shares = np.zeros((128, 128), np.float32)
+    shares[40:80, 40:80], shares[50:60, 50:60] = 0.5, 1.0
+    return agreement_png(shares)
+
+
 def pane(eye: str, case: str) -> EyePane:
     photograph = shown(eye, "Photograph")
     if case == "missing" and eye == "OS":
@@ -46,7 +53,16 @@ def pane(eye: str, case: str) -> EyePane:
     square = ((picture.width - side) / 2, (picture.height - side) / 2, side)
     withheld = case == "withheld" and eye == "OD"
     layers = (
-        MapLayer("grad_cam", "Grad-CAM", None if withheld else heat(eye), 0.012, "relative evidence", withheld * NAME),
+        MapLayer(
+            "grad_cam",
+            "Grad-CAM",
+            None if withheld else heat(eye),
+            0.012,
+            "relative evidence",
+            withheld * NAME,
+            draws=16,
+            agreement=agreement(),
+        ),
         MapLayer("other", f"Other {NAME}", heat(eye), 0.5, "log-odds per pixel"),
     )
     pairs = (Comparison("PGD attack", shown(f"{eye}_other", "PGD attack, ε = 4/255")),) if case == "compare" else ()

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workbench.explanation.checks import check_map, explain_draws
-from workbench.explanation.draws import TOP, important, maps_of_draws
+from workbench.explanation.draws import important, maps_of_draws
 from workbench.explanation.registry import EXPLANATIONS
 from workbench.explanation.targets import MeanOfDraws, ReferableTarget
 from workbench.models.paired import PairedEyeNet
 from workbench.schema.errors import WorkbenchError
-from workbench.schema.maps import MapSpec
+from workbench.schema.maps import TOP, MapSpec
 from workbench.schema.model_card import Architecture
 from workbench.schema.specs import MapPolicySpec
 from workbench.uncertainty.drawn import DrawnNet, drawn_net

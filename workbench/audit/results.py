@@ -39,6 +39,8 @@ class HeatMap:
     withheld: str | None
     fellow_share: float | None
     completeness_gap: float | None
+    outside_share: float | None = None
+    outside_change: float | None = None
     agreement: Float[np.ndarray, "height width"] | None = None
     draws: int | None = None
     steadiness: float | None = None
@@ -174,6 +176,8 @@ class Run:
             withheld=withheld,
             fellow_share=_number(row["fellow_share"]),
             completeness_gap=_number(row["completeness_gap"]),
+            outside_share=_number(row["outside_share"]),
+            outside_change=_number(row["outside_change"]),
             agreement=layout.unpack_agreement(row) if withheld is None else None,
             draws=None if row["draws"] is None else int(row["draws"]),
             steadiness=_number(row["steadiness"]) if withheld is None else None,

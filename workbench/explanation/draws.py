@@ -15,18 +15,10 @@ from torch.nn import functional
 from workbench.explanation.registry import EXPLANATIONS
 from workbench.explanation.shared_trunk import SHARED, DrawsBehindTrunk
 from workbench.schema.errors import WorkbenchError
+from workbench.schema.maps import FLICKERS, STABLE, TOP
 
 SMOOTHING: Final = 0.01
 """Standard deviation, share of the side, of the blur before pixels are ranked: single pixels of a gradient flicker."""
-
-TOP: Final = 0.1
-"""A pixel counts as important in a draw if it is among this share of the eye's pixels with the largest |map|."""
-
-STABLE: Final = 0.9
-"""Stable: important in at least this share of the draws. Draws that know nothing of each other would agree in `TOP`."""
-
-FLICKERS: Final = 0.2
-"""Flickers: important in at least this share of the draws, and not stable."""
 
 
 @dataclass(frozen=True)

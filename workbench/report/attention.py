@@ -33,6 +33,11 @@ SOURCES: Final = {"mask": "lesions that the data set marks", "found": "lesions t
 FLOOR_WORDS: Final = {FLOORS[0]: "Floor: smooth noise", FLOORS[1]: "Floor: edges of the photograph"}
 LARGEST: Final = 4.0
 """Mean attention that is drawn in the strongest colour, in multiples of an even spread."""
+MEAN_CAPTION: Final = (
+    "Mean attention, eyes laid on each other's optic disc (circle), left eyes mirrored; the cross is where the fovea "
+    "is expected. Yellow: four times an even spread or more; grey: fewer than half of the eyes show it. A withheld "
+    "method has none."
+)
 DARK, LIGHT = np.array([20, 24, 60.0]), np.array([255, 221, 87.0])
 
 
@@ -100,7 +105,7 @@ def attention(run: Run, figures: Figures) -> Attention:
         for measurement, name in names.items()
         if len(table)
     )
-    return Attention(sources, field, _means(run))
+    return Attention(sources, field, mean_pictures(run))
 
 
 def _of_method(figures: Figures, measurement: str, name: str, source: str) -> OfMethod:
@@ -112,7 +117,8 @@ def _of_method(figures: Figures, measurement: str, name: str, source: str) -> Of
     return OfMethod(name, *values, kinds)
 
 
-def _means(run: Run) -> tuple[MeanPicture, ...]:
+def mean_pictures(run: Run) -> tuple[MeanPicture, ...]:
+    """Return mean attention of each method that is shown, over all eyes and per grade."""
     pictures = []
     for row in run.mean_maps().to_dict("records"):
         values = layout.unpack_map(row)

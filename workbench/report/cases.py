@@ -9,12 +9,13 @@ from typing import Any, Final
 import pandas as pd
 
 from workbench.audit.layout import CLEAN
+from workbench.audit.map_credentials import MapCredentials, agreement_words
 from workbench.audit.outcomes import searched, stress_outcomes, what_would_flip
 from workbench.audit.predictions_lacks import NEEDS_MODEL
 from workbench.audit.predictions_words import answer_value, answer_words, threshold_words
 from workbench.audit.results import HeatMap, Run
 from workbench.report.headline import kind_of
-from workbench.report.pictures import difference_uri, largest_of, map_uri, photograph_uri
+from workbench.report.pictures import agreement_uri, difference_uri, largest_of, map_uri, photograph_uri
 from workbench.report.words import counted
 from workbench.schema.grades import EYES, GRADES
 from workbench.schema.maps import map_words
@@ -32,6 +33,8 @@ class MapPicture:
     method: str
     uri: str | None
     withheld: str
+    agreement_uri: str | None = None
+    agreement: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Case:
     decision: str
     stresses: tuple[str, ...]
     flips: tuple[str, ...]
+    credentials: tuple[str, ...]
     eyes: tuple[EyePicture, ...]
 
 
@@ -146,7 +150,8 @@ def _case(run: Run, row: dict[str, Any]) -> Case:
     if "weakest" in row:
         title += f"; silently wrong from ε = {row['weakest']:g}/255"
     under_stress, flips = tuple(_under_stress(run, exam_id)), tuple(_flips(run, exam_id))
-    return Case(exam_id, title, _decision(run, row), under_stress, flips, tuple(_eyes(run, exam_id)))
+    credentials = MapCredentials(run).paragraphs(exam_id)
+    return Case(exam_id, title, _decision(run, row), under_stress, flips, credentials, tuple(_eyes(run, exam_id)))
 
 
 def _decision(run: Run, row: dict[str, Any]) -> str:
@@ -246,7 +251,11 @@ def _map(method: str, heat: HeatMap | None, jpeg: bytes | None, largest: float) 
         return MapPicture(words, None, "not among the explained exams" if jpeg is not None else "no photograph")
     if heat.values is None or heat.withheld:
         return MapPicture(words, None, heat.withheld or "no map is stored")
-    return MapPicture(words, map_uri(jpeg, heat.values, largest), "")
+    uri = map_uri(jpeg, heat.values, largest)
+    if heat.agreement is None:
+        return MapPicture(words, uri, "")
+    agreement = agreement_uri(jpeg, heat.values, heat.agreement)
+    return MapPicture(words, uri, "", agreement, agreement_words(heat))
 
 
 def _grade(grade: Any) -> str:

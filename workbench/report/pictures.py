@@ -12,6 +12,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from skimage.color import lab2rgb, rgb2lab
 
+from workbench.schema.maps import FLICKERS, STABLE
+
 LONGEST_SIDE: Final = 384
 """Pixels; a larger model input is scaled down to it, so that a report stays a few megabytes."""
 QUALITY: Final = 85
@@ -19,6 +21,8 @@ AGAINST: Final = (20, 84, 190)
 NEUTRAL: Final = (246, 246, 244)
 FOR: Final = (184, 92, 0)
 """Blue speaks against referable disease, orange for it: told apart by colour-blind readers."""
+HATCH: Final = 6
+"""From line to line where a map flickers, pixels of the picture."""
 FAINT: Final = 0.45
 """How much of the photograph's grey is kept below a map."""
 
@@ -52,6 +56,24 @@ def map_uri(jpeg: bytes, values: Float[np.ndarray, "height width"], largest: flo
     colours = diverging_colours()[np.round(127.5 + 127.5 * share).astype(np.int64)] / 255.0
     pixels = colours * (1 - FAINT + FAINT * np.sqrt(grey))
     return picture_uri(Image.fromarray(np.round(255 * pixels).astype(np.uint8)))
+
+
+def agreement_uri(
+    jpeg: bytes, values: Float[np.ndarray, "height width"], agreement: Float[np.ndarray, "height width"]
+) -> str:
+    """Return as a data URI what matters in nearly all draws of a map (solid) and what flickers (hatched)."""
+    height, width = values.shape
+    times = max(1, round(LONGEST_SIDE / max(height, width)))
+    with Image.open(io.BytesIO(jpeg)) as image:
+        grey = np.asarray(image.convert("L").resize((times * width, times * height)), dtype=float)[..., None] / 255
+    pixels = np.array(NEUTRAL) * (1 - FAINT + FAINT * np.sqrt(grey))
+    levels, signs = (whole.repeat(times, axis=0).repeat(times, axis=1) for whole in (agreement, values))
+    colours = np.where(signs[..., None] < 0, AGAINST, FOR)
+    rows, columns = np.indices(levels.shape)
+    line = (rows + columns) % HATCH < 2
+    drawn = (levels >= STABLE) | ((levels >= FLICKERS) & line)
+    pixels = np.where(drawn[..., None], colours, pixels)
+    return picture_uri(Image.fromarray(np.round(pixels).astype(np.uint8)))
 
 
 def difference_uri(clean: bytes, stressed: bytes) -> tuple[str, int]:

@@ -31,7 +31,7 @@ from workbench.report import (
     words,
 )
 from workbench.report import readers as of_readers
-from workbench.report.attention import attention
+from workbench.report.attention import MEAN_CAPTION, attention
 from workbench.report.cases import CaseGroup, case_groups
 from workbench.report.cohort import cohort
 from workbench.report.compare import Comparison, compare
@@ -179,6 +179,7 @@ def as_html(report: Report) -> str:
         targets=performance.targets(evidence.figures),
         **_confusion(evidence.run),
         attention=attention(evidence.run, evidence.figures),
+        mean_caption=MEAN_CAPTION,
         facts=conditions.facts(evidence.run),
         failed_work=report.failed_work,
         map_checks=map_checks(evidence.run, evidence.figures),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from workbench.audit import layout
+from workbench.audit.map_credentials import MapCredentials
 from workbench.audit.results import open_run
 from workbench.review.cases import Case, CaseBook, refuse_without_grades, veiled
 from workbench.review.disputes import Dispute, disputes
@@ -104,6 +105,7 @@ class Desk:
         self.case: Callable[[str], Case] = lru_cache(maxsize=64)(CaseBook(self.run, self.index).case)
         self.viewer: Callable[[str, str], ViewerInputs] = lru_cache(maxsize=8)(self._make_viewer)
         self.trust: Callable[[str], Trust] = lru_cache(maxsize=64)(TrustBook(self.run, self.index).trust)
+        self.credentials: Callable[[str], tuple[str, ...]] = lru_cache(maxsize=64)(MapCredentials(self.run).paragraphs)
         self.study: Callable[[str], ReaderStudy] = lru_cache(maxsize=2)(self._make_study)
         self._disputes: Callable[[str], list[Dispute]] = lru_cache(maxsize=2)(self._find_disputes)
         self._mirror = ReadMirror(self.index, self.store.database, stage=FINAL_STAGE[self.protocol])

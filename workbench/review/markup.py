@@ -145,6 +145,17 @@ def rates_table(lines: Iterable[tuple[str, ...]]) -> str:
     return f'<table class="rates"><tr>{head}</tr>{body}</table>'
 
 
+def picture_strip(pictures: Iterable[tuple[str, str, str]]) -> str:
+    """Return small pictures in a row that wraps: data URI, its title, what it is of."""
+    figures = "".join(
+        f'<figure style="margin:0;width:152px"><img src="{html.escape(uri)}" width="152" height="152"'
+        f' alt="{html.escape(title)}, {html.escape(of)}" style="border-radius:6px">'
+        f'<figcaption><b>{literal(title)}</b><br><span class="quiet">{literal(of)}</span></figcaption></figure>'
+        for uri, title, of in pictures
+    )
+    return f'<div style="display:flex;flex-wrap:wrap;gap:12px 14px">{figures}</div>'
+
+
 def session_table(sessions: Iterable[Session]) -> str:
     """Return one line per login: its state, when it began, was last used and ends."""
     head = "".join(f"<th>{name}</th>" for name in ("", "State", "Began", "Last used", "Ends"))

@@ -6,17 +6,18 @@ from typing import Any, Final
 
 from workbench.audit.results import HeatMap, Run
 from workbench.review.cases import Case, EyeAnswer, EyeCase
-from workbench.review.pictures import Originals, eye_picture, largest_of, map_picture
+from workbench.review.pictures import Originals, agreement_png, eye_picture, largest_of, map_picture
 from workbench.review.viewer import Comparison, EyePane, MapLayer, Shown, ViewerInputs
 from workbench.review.words import EYE_NAMES, call_words, grade_words
 from workbench.schema.grades import EYES, GRADES
+from workbench.schema.maps import checked_as, map_words, speaks_for
 from workbench.schema.words import percent
 
-METHOD_NAMES: Final = {"integrated_gradients": "Integrated gradients", "grad_cam": "Grad-CAM"}
 UNITS: Final = {
     "integrated_gradients": "change of P(referable) per pixel of the model's input",
     "grad_cam": "relative evidence, no units",
 }
+"""Of maps of P(referable), of draws or without."""
 NO_SQUARE: Final = (0.0, 0.0, 1.0)
 """Of an eye without a photograph."""
 
@@ -112,11 +113,14 @@ def _layer(heat: HeatMap, largest: float) -> MapLayer:
     values = heat.values if not heat.withheld else None  # a reason to withhold stands above a map that is there
     return MapLayer(
         method=heat.method,
-        name=METHOD_NAMES.get(heat.method, heat.method.replace("_", " ")),
+        name=map_words(heat.method),
         png=None if values is None else map_picture(values, largest).png,
         largest=largest,
-        units=UNITS.get(heat.method, "units of the method"),
+        units=UNITS.get(checked_as(heat.method), "units of the method"),
         withheld="" if values is not None else heat.withheld or "not made",
+        about=speaks_for(heat.method),
+        draws=heat.draws or 0,
+        agreement=None if values is None or heat.agreement is None else agreement_png(heat.agreement),
     )
 
 

@@ -18,6 +18,7 @@ from workbench.review.bare_jpeg import bare_jpeg
 from workbench.review.cases import EyeCase
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.manifest import read_manifest
+from workbench.schema.maps import FLICKERS, STABLE
 
 LARGEST_PIXELS: Final = 40_000_000
 """Pixels; a larger photograph is scaled down to it, since a browser holds four bytes for each."""
@@ -154,6 +155,14 @@ def _whole(width: int, height: int) -> tuple[float, float, float]:
 def largest_of(maps: list[Float[np.ndarray, "height width"]]) -> float:
     """Return the magnitude that both eyes of an exam are drawn against: the 99.5th percentile of all their pixels."""
     return float(np.percentile(np.abs(np.concatenate([values.ravel() for values in maps])), 99.5)) if maps else 0.0
+
+
+def agreement_png(agreement: Float[np.ndarray, "height width"]) -> bytes:
+    """Return where a map is stable (255: matters in nearly all draws), flickers (128) or neither (0), as a grey PNG."""
+    levels = np.where(agreement >= STABLE, 255, np.where(agreement >= FLICKERS, 128, 0)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def map_picture(values: Float[np.ndarray, "height width"], largest: float) -> MapPicture:

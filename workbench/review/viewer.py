@@ -57,6 +57,9 @@ class MapLayer:
         largest: what the levels 1 and 255 stand for; both eyes share it.
         units: of ``largest``.
         withheld: why there is no map; empty where there is one.
+        about: what a positive value speaks for.
+        draws: of which it is the mean; 0: a map of no draws.
+        agreement: PNG of which places matter in which share of them (`pictures.agreement_png`); None: not known.
     """
 
     method: str
@@ -65,6 +68,9 @@ class MapLayer:
     largest: float
     units: str
     withheld: str = ""
+    about: str = "referable"
+    draws: int = 0
+    agreement: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -205,6 +211,9 @@ def _pane(pane: EyePane, files: list[bytes]) -> dict[str, Any]:
                 "largest": layer.largest,
                 "units": layer.units,
                 "withheld": layer.withheld,
+                "about": layer.about,
+                "draws": layer.draws,
+                "agreement": _filed(layer.agreement, files),
             }
             for layer in pane.maps
         ],

@@ -13,6 +13,15 @@ from workbench.schema.config import Config
 MUTUAL_INFORMATION: Final = "mutual_information"
 """The target that only several draws have."""
 
+TOP: Final = 0.1
+"""A pixel matters in a draw if it is among this share of the eye's pixels with the largest |map|."""
+
+STABLE: Final = 0.9
+"""Stable: it matters in at least this share of the draws; draws that know nothing of each other agree in `TOP`."""
+
+FLICKERS: Final = 0.2
+"""Flickers: it matters in at least this share of the draws, and is not stable."""
+
 METHOD_WORDS: Final = {"integrated_gradients": "Integrated gradients", "grad_cam": "Grad-CAM", "layer_cam": "LayerCAM"}
 TARGET_WORDS: Final = {
     "expected_grade": "the expected grade",
