@@ -45,7 +45,7 @@ def show(desk: Desk) -> None:
         if exam_id is None:
             nothing_open(desk, token, beside(desk, reader, None)[2])
             return
-        around = beside(desk, reader, exam_id)
+        around = beside_if_known(desk, reader, exam_id)
         now = desk.standing(exam_id, reader)
         case = desk.seen(exam_id, now.visible)
         content = desk.viewer(exam_id, now.visible)
@@ -95,6 +95,15 @@ def beside(desk: Desk, reader: str, exam_id: str | None) -> Beside:
     left_over = [exam for exam in (*exams[place + 1 :], *exams[: max(place, 0)]) if exam not in done]
     before = exams[place - 1] if place > 0 else None
     return before, exams[place + 1] if place + 1 < len(exams) else None, left_over[0] if left_over else None
+
+
+def beside_if_known(desk: Desk, reader: str, exam_id: str) -> Beside:
+    """Return where to go from an exam; nowhere while the database is away: what was entered stays in sight."""
+    try:
+        return beside(desk, reader, exam_id)
+    except WorkbenchError as error:
+        st.error(str(error), icon=":material/cloud_off:")
+        return None, None, None
 
 
 def home(desk: Desk) -> str:

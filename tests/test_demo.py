@@ -7,12 +7,17 @@ import sys
 
 import pytest
 
+from tests.outbound import asked, guarded, shut_in
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_demo_makes_everything_and_a_second_call_makes_nothing_again(tmp_path):
     command = [sys.executable, "-m", "workbench.cli.main", "demo", "--out", "demo", "--patients", "60", "--no-app"]
-    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    shut = tmp_path / "shut"  # fault P5: the whole job with every way out of the machine shut
+    environment = guarded(shut)
+    first = subprocess.run(shut_in(shut, command), cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert asked(shut) == []
     assert first.returncode == 0, first.stderr[-2000:]
     for step in range(1, 5):
         assert f"{step} of 5" in first.stderr

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import streamlit as st
 
+from tests.outbound import asked, guarded
 from workbench.audit.results import open_run
 from workbench.review.desk import (
     DATA_VARIABLE,
@@ -89,14 +90,19 @@ def _noted(opened: list[Desk]) -> Desk:
 
 
 @pytest.fixture(scope="module")
-def serve_command() -> Iterator[Callable[..., str]]:
-    """Return a function that starts a command ending in ``--some.port`` on a free port and returns its address."""
+def serve_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Return a function that starts a command ending in ``--some.port`` on a free port and returns its address.
+
+    No server that a test starts may ask anything of another machine (fault P5).
+    """
     started: list[subprocess.Popen[bytes]] = []
+    shut = tmp_path_factory.mktemp("shut")
+    inherited = guarded(shut)
 
     def start(command: list[str], **environment: str) -> str:
         port = free_port()
         process = subprocess.Popen(
-            [sys.executable, "-m", *command, str(port)], start_new_session=True, env={**os.environ, **environment}
+            [sys.executable, "-m", *command, str(port)], start_new_session=True, env={**inherited, **environment}
         )
         started.append(process)
         address = f"http://127.0.0.1:{port}"
@@ -105,12 +111,18 @@ def serve_command() -> Iterator[Callable[..., str]]:
 
     yield start
     for process in started:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end(process, signal.SIGTERM)
+    assert asked(shut) == []
+
+
+def end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    """End a server and all that it started."""
+    os.killpg(process.pid, how)
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.fixture(scope="module")

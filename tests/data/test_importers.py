@@ -289,7 +289,7 @@ class TestCsv:
         right, left = result.manifest.to_dict("records")
         assert (right["eye"], right["icdr_grade"], right["age"], right["sex"]) == ("OD", 2, 61.0, "female")
         assert (right["gradable"], right["quality"], right["split"], right["dataset"]) == (
-            True, "good", "validation", "images",
+            True, "good", "validation", "csv",
         )  # fmt: skip
         assert left["split"] == "validation", "a patient's other row says which split"
         assert [asdict(remark) for remark in result.remarks] == [

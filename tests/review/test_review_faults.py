@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.outage import outage
 from tests.postgres_server import PostgresServer
 from tests.reader_words import blinded, place, submission
 from workbench.review.erasure import erase_patient
@@ -93,22 +92,6 @@ def test_r3_two_blind_reads_of_one_case_are_both_kept(where: Place, races: int) 
     assert found == {(f"e{race}", *one) for race in range(races) for one in (("Dr A", 1), ("Dr B", 4))}
     assert store.verify().first_bad is None
     store.close()
-
-
-@contextmanager
-def outage(where: Place, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Take the database away: the server is stopped as by a power cut, the file is held by somebody else."""
-    if isinstance(where, Path):
-        holder = sqlite3.connect(where, isolation_level=None, check_same_thread=False)
-        holder.execute("BEGIN EXCLUSIVE")
-        yield
-        holder.rollback()
-        holder.close()
-        return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    server.stop()
-    yield
-    server.start()
 
 
 @pytest.mark.parametrize("seconds", [0.3, pytest.param(60.0, marks=large)], ids=["small", "large"])

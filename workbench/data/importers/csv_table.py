@@ -62,7 +62,7 @@ def import_csv(images: Path, labels: Path | None, options: ImportOptions) -> Imp
             listing.left_out.append(Remark(source, fault or "no patient_id"))
             continue
         row = {**_row(cells, source), "image_path": path, "source": source}
-        listing.rows.append({"dataset": images.resolve().name, "label_level": "eye", **row})
+        listing.rows.append({"dataset": "csv", "label_level": "eye", **row})
     _resolve_masks(listing.rows, options, images)
     return assemble(listing, options)
 

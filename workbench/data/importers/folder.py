@@ -31,7 +31,7 @@ def import_folder(images: Path, labels: Path | None, options: ImportOptions) -> 
     for path in _files_below(images):
         name = path.relative_to(images).as_posix()
         if path.suffix.lower() in FORMATS:
-            listing.rows.append({**_row(name), "image_path": path, "dataset": images.resolve().name})
+            listing.rows.append({**_row(name), "image_path": path, "dataset": "folder"})
         else:
             listing.left_out.append(Remark(name, f"not a photograph's extension: {path.suffix or 'none'}"))
     return assemble(listing, options)
