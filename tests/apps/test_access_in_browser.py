@@ -27,6 +27,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PATIENCE = 120_000
 """Milliseconds: a bound for a busy machine, not a measurement."""
+ABSENT = {"adjudication"}
+"""Pages that this protocol does not have."""
 PEOPLE = {
     "chief": {"name": "Dr Chief"},
     "anna": {"name": "Dr Anna <b>Rossi</b>", "email": "anna@example.org"},
@@ -192,8 +194,9 @@ def test_a_role_opens_a_page_and_its_end_shuts_it(
     anna.get_by_text("Dr Anna <b>Rossi</b>").wait_for()
     anna.get_by_text(provider.subject("anna")).wait_for()
     shot(anna, "no_role")
-    anna.goto(exam_url(address, folder, "exam-000"))
-    anna.get_by_text("No role yet").wait_for()
+    for name in PAGES:
+        anna.goto(f"{address}/{name}" if name != "exam" else exam_url(address, folder, "exam-000"))
+        anna.get_by_text("No role yet").wait_for()
     assert nothing_of_a_patient(anna, folder)
 
     sign_in(chief, address, "chief")
@@ -207,9 +210,9 @@ def test_a_role_opens_a_page_and_its_end_shuts_it(
     chief.get_by_role("button", name="Save roles").click()
     chief.get_by_text("Not saved yet").wait_for(state="hidden")
     shot(chief, "people_picked")
-    chief.goto(exam_url(address, folder, "exam-000"))
-    chief.get_by_text("Your role does not open this page").wait_for()
+    shut = refused_pages(chief, address, folder, {"admin"})
     shot(chief, "refused")
+    assert shut == {"worklist", "exam"}
     assert chief.locator(".viewer").count() == 0
     assert nothing_of_a_patient(chief, folder)
 
@@ -227,8 +230,7 @@ def test_a_role_opens_a_page_and_its_end_shuts_it(
             (eye, grade, provider.subject("anna"), "reader") for eye, grade in zip(eyes, grades, strict=True)
         }
         assert store.verify().first_bad is None
-    anna.goto(f"{address}/people")
-    anna.get_by_text("Your role does not open this page").wait_for()
+    assert refused_pages(anna, address, folder, {"reader"}) == {"readers", "people"}
     assert anna.get_by_test_id("stDataFrame").count() == 0
     anna.goto(f"{address}/account")
     anna.get_by_text("Your sessions").wait_for()
@@ -262,6 +264,16 @@ def test_a_role_opens_a_page_and_its_end_shuts_it(
         assert store.verify().first_bad is None
         states = [one.state for one in People(store.database).sessions_of(provider.subject("anna"))]
         assert states == ["revoked", "revoked"]
+
+
+def refused_pages(page: Any, address: str, folder: Path, roles: set[str]) -> set[str]:
+    """Open every page that somebody in these roles must not see, at its address; return which they are."""
+    shut = {name for name, rule in PAGES.items() if not (rule & roles or "*" in rule) and name not in ABSENT}
+    for name in sorted(shut):
+        page.goto(f"{address}/{name}" if name != "exam" else exam_url(address, folder, "exam-000"))
+        page.get_by_text("Your role does not open this page").wait_for()
+        assert page.locator("[data-testid=stDataFrame], .viewer, canvas").count() == 0
+    return shut
 
 
 def test_an_untouched_page_locks_and_goes_on_where_it_was_after_a_login(

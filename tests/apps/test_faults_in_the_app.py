@@ -139,7 +139,7 @@ def chosen(tab: Any) -> list[str]:
 
 
 @pytest.mark.browser
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_r5_a_refresh_a_second_tab_and_a_killed_server_bring_each_draft_back_to_its_exam_and_reader(
     server: Server, open_tab: Callable[[str], Any], where: Place, run_copy: Path
 ) -> None:
