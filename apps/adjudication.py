@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import streamlit as st
 
 from workbench.review.desk import Desk
 from workbench.review.disputes import Dispute
 from workbench.review.entrance import names_switch, open_page, reader_name, true_names
 from workbench.review.words import PROTOCOL_WORDS
+from workbench.review.worklist_rows import plain_message, show_rows, turned
 from workbench.schema.errors import WorkbenchError
+
+PAGE = 50
+COLUMNS = {"Patient": "text", "Exam": "text", "They differ in": "wide", "Read by": "text", "Decided": "done"}
 
 
 def show(desk: Desk) -> None:
     """Show the page."""
+    opened = desk.exam_of(st.session_state.pop("opening", ""))
+    if opened is not None:
+        open_exam(desk, opened)
     title, named, begin, name = st.columns([4, 1.1, 1, 1.5], vertical_alignment="bottom")
     title.subheader("Adjudication", anchor=False)
     with named:
@@ -37,29 +43,30 @@ def show(desk: Desk) -> None:
     st.progress(decided / len(found), text=f"{decided} of {len(found)} exams in dispute decided")
     if open_ones and begin.button("Decide next", type="primary", icon=":material/arrow_forward:"):
         open_exam(desk, open_ones[0].exam_id)
-    picked = table(desk, found, done)
-    if picked is not None:
-        open_exam(desk, picked)
+    if not open_ones:
+        st.success("Every exam in dispute is decided. See the readers’ page for how they agree.")
+    table(desk, found, done)
 
 
-def table(desk: Desk, found: list[Dispute], done: set[str]) -> str | None:
-    """Show the exams in dispute; return the one whose row was picked."""
-    shown = [desk.shown_names(one.patient_id, one.exam_id, true_names=true_names(desk)) for one in found]
-    columns = pd.DataFrame(
-        {
-            "Patient": [patient for patient, _ in shown],
-            "Exam": [exam for _, exam in shown],
-            "Readers": [len(dispute.reads) for dispute in found],
-            "They differ in": ["; ".join(f"{eye}: {why}" for eye, why in one.why.items()) for one in found],
-            "Decided": ["yes" if dispute.exam_id in done else "" for dispute in found],
-        }
-    )
-    state = st.dataframe(
-        columns, hide_index=True, on_select="rerun", selection_mode="single-row", height="content", key="disputes"
-    )
-    st.caption("Tick a row’s box at its left to open that exam.")
-    rows = state["selection"]["rows"]
-    return found[rows[0]].exam_id if rows and rows[0] < len(found) else None
+def table(desk: Desk, found: list[Dispute], done: set[str]) -> None:
+    """Show a page of the exams in dispute."""
+    at = min(st.session_state.get("disputes_page", 0), (len(found) - 1) // PAGE)
+    st.session_state["disputes_page"] = at
+    rows = []
+    for one in found[at * PAGE : (at + 1) * PAGE]:
+        names = desk.shown_names(one.patient_id, one.exam_id, true_names=true_names(desk))
+        why = "; ".join(f"{eye}: {words}" for eye, words in one.why.items())
+        cells = (*names, why, f"{len(one.reads)} readers", "decided" if one.exam_id in done else "")
+        rows.append((desk.token(one.exam_id), cells))
+    show_rows(plain_message(COLUMNS, rows, begin=at * PAGE, total=len(found)), hear, key="disputes")
+
+
+def hear(what: str, value: str) -> None:
+    """Do what was pressed in the table, before the page is made anew."""
+    if what == "open":
+        st.session_state["opening"] = value
+    elif what == "turn":
+        st.session_state["disputes_page"] = turned(st.session_state["disputes_page"], value)
 
 
 def open_exam(desk: Desk, exam_id: str) -> None:

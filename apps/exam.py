@@ -118,7 +118,7 @@ def nothing_open(desk: Desk, token: str, pressing: str | None) -> None:
     else:
         st.info("No exam is open. Choose one from the list, or begin with the next one to be read.")
     left, right, _ = st.columns([1, 1, 4])
-    if left.button("To the worklist"):
+    if left.button("To the list"):
         st.switch_page(home(desk))
     if pressing is not None and right.button("Read next", type="primary"):
         go_to(desk, pressing)
@@ -133,7 +133,7 @@ def header(desk: Desk, case: Case, now: Standing, around: Beside) -> None:
     left.html(heading(*shown, case.about, name if name.lower() == protocol else f"{protocol} · {name}"))
     with named:
         names_switch(desk)
-    if back.button("Worklist", width="stretch"):
+    if back.button("Worklist" if desk.offers("worklist") else "Disputes", width="stretch"):
         st.switch_page(home(desk))
     for column, words, exam_id in ((before, "Previous", around[0]), (after, "Next", around[1])):
         if column.button(words, width="stretch", disabled=exam_id is None) and exam_id is not None:
@@ -252,7 +252,7 @@ def _said(read: SavedRead | None) -> str:
         f"confidence {read.confidence} of 5" if read.confidence is not None else "",
         REASONS.get(read.reason_code or "", ""),
         f"“{read.note}”" if read.note else "",
-        f"{marks} marks" if (marks := sum(mark.eye == read.eye for mark in read.drawn.marks)) else "",
+        f"{marks} mark{'s' * (marks > 1)}" if (marks := sum(one.eye == read.eye for one in read.drawn.marks)) else "",
     ]
     return " · ".join(part for part in parts if part)
 
@@ -270,11 +270,10 @@ def where_maps_lie(desk: Desk, exam_id: str) -> None:
         st.html(
             "<b>What the maps are worth</b> <span class='quiet'>where the model looked; not where disease is</span>"
         )
-    for words in passed:
-        st.html(literal(words))
-    for eye, sentences in told.items():
-        for sentence in sentences:
-            st.html(f"{eye} · {literal(sentence)}")
+    lines = [f"<li>{literal(words)}</li>" for words in passed]
+    lines += [f"<li>{eye}: {literal(sentence)}</li>" for eye, sentences in told.items() for sentence in sentences]
+    if lines:
+        st.html(f'<ul class="told">{"".join(lines)}</ul>')
 
 
 def under_stress(case: Case) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import streamlit as st
 
 from workbench.review.desk import Desk
@@ -10,8 +9,18 @@ from workbench.review.entrance import current, door_of, open_page, require
 from workbench.review.erase_dialog import erase_button
 from workbench.review.markup import literal, session_table
 from workbench.review.people import ROLES, People, User
+from workbench.review.worklist_rows import plain_message, show_rows, turned
 from workbench.schema.errors import WorkbenchError
 
+PAGE = 50
+COLUMNS = {
+    "Name": "text",
+    "Roles": "wide",
+    "Open sessions": "text",
+    "Last seen (UTC)": "text",
+    "Login": "wide",
+    "Pseudonym": "text",
+}
 WHAT_A_ROLE_DOES = {
     "reader": "reads exams",
     "adjudicator": "reads, settles disagreements, assigns, sees the readers' figures",
@@ -31,9 +40,10 @@ def show(desk: Desk) -> None:
         erase_button(desk)
     st.caption("Who signs in for the first time appears here without a role, and sees nothing until one is given.")
     users = door.people.users()
-    picked = table(door.people, users)
+    table(door.people, users)
+    picked = next((user for user in users if user.pseudonym == st.session_state.get("person")), None)
     if picked is None:
-        st.info("Pick a person to give or take roles, or to end a session.")
+        st.info("Pick a person to give or take roles, or to end a session.")  # by a click, or by keys
         return
     left, right = st.columns([1, 1.4], gap="large")
     with left:
@@ -42,27 +52,26 @@ def show(desk: Desk) -> None:
         open_sessions(door.people, picked)
 
 
-def table(people: People, users: list[User]) -> User | None:
-    """Show everybody; return the person whose row was picked."""
+def table(people: People, users: list[User]) -> None:
+    """Show a page of everybody."""
+    at = min(st.session_state.get("people_page", 0), max(0, len(users) - 1) // PAGE)
+    st.session_state["people_page"] = at
     rows = []
-    for user in users:
-        held = people.roles_of(user.subject)
-        found = people.sessions_of(user.subject)
-        rows.append(
-            {
-                "Name": user.display_name,
-                "Roles": ", ".join(role for role in ROLES if role in held) or "none",
-                "Open sessions": sum(session.state == "open" for session in found),
-                "Last seen (UTC)": found[0].last_seen_at[:16].replace("T", " ") if found else "",
-                "Login": user.subject,
-                "Pseudonym": user.pseudonym,
-            }
-        )
-    event = st.dataframe(
-        pd.DataFrame(rows), hide_index=True, on_select="rerun", selection_mode="single-row", key="people", height=220
-    )
-    chosen = event.selection.rows
-    return users[chosen[0]] if chosen and chosen[0] < len(users) else None
+    for user in users[at * PAGE : (at + 1) * PAGE]:
+        held, found = people.roles_of(user.subject), people.sessions_of(user.subject)
+        roles = ", ".join(role for role in ROLES if role in held) or "none"
+        seen = found[0].last_seen_at[:16].replace("T", " ") if found else "never"
+        sessions = str(sum(session.state == "open" for session in found))
+        rows.append((user.pseudonym, (user.display_name, roles, sessions, seen, user.subject, user.pseudonym)))
+    show_rows(plain_message(COLUMNS, rows, begin=at * PAGE, total=len(users)), hear, key="people")
+
+
+def hear(what: str, value: str) -> None:
+    """Do what was pressed in the table, before the page is made anew."""
+    if what == "open":
+        st.session_state["person"] = value
+    elif what == "turn":
+        st.session_state["people_page"] = turned(st.session_state["people_page"], value)
 
 
 def roles(people: People, user: User) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pandas as pd
@@ -16,7 +15,7 @@ from workbench.review.people import People
 from workbench.review.tour import tour
 from workbench.review.worklist import ReaderWorklist, WorklistFilter, next_undecided
 from workbench.review.worklist_index import BLIND_ORDER
-from workbench.review.worklist_rows import message, show_rows
+from workbench.review.worklist_rows import message, show_rows, turned
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import GRADES
 
@@ -280,9 +279,7 @@ def hear(what: str, value: str) -> None:
     if what == "open":
         st.session_state["opening"] = value
     elif what == "turn":
-        at = st.session_state["page"]
-        # Past the last page is the last one: `table` sees to it.
-        st.session_state["page"] = {"first": 0, "previous": max(0, at - 1), "next": at + 1}.get(value, sys.maxsize)
+        st.session_state["page"] = turned(st.session_state["page"], value)
     elif value in ORDER_NAMES:
         st.session_state["order"] = value
 

@@ -61,6 +61,7 @@ class Rows {
     this.one(".where").textContent = `${(begin + 1).toLocaleString("en")}–${(begin + lines.length).toLocaleString("en")} of ${total.toLocaleString("en")}`;
     for (const name of ["first", "previous"]) this.one(`[data-turn=${name}]`).disabled = begin === 0;
     for (const name of ["next", "last"]) this.one(`[data-turn=${name}]`).disabled = begin + lines.length >= total;
+    this.one(".search").hidden = !data.search;
     this.one(".frame").scrollTop = 0;
     this.at = -1;
     this.root.dataset.shown = data.shown;

@@ -507,6 +507,60 @@ def test_the_grid_is_scaled_by_the_disc_and_the_ruler_counts_in_it(page: Any, ad
     assert diameters == pytest.approx(2, abs=0.06)
 
 
+VALUE = "document.querySelector('[data-set={}]').value"
+PRESSED = "document.querySelector('button[data-{}]').getAttribute('aria-pressed')"
+KEYS_THAT_SHOW = {
+    "k": (VALUE.format("contrast"), "110"),
+    "Shift+K": (VALUE.format("contrast"), "90"),
+    "b": (VALUE.format("brightness"), "110"),
+    "Shift+B": (VALUE.format("brightness"), "90"),
+    "g": (PRESSED.format("act=green"), "true"),
+    "c": (PRESSED.format("act=clahe"), "true"),
+    "i": (PRESSED.format("act=mirrored"), "true"),
+    "d": ("document.querySelector('[data-set=compare]').selectedOptions[0].text", "PGD attack"),
+    "Shift+H": (PRESSED.format("act=other"), "true"),
+    "m": (PRESSED.format("act=map"), "true"),
+    "Shift+M": (VALUE.format("mode"), "contour"),
+    "n": (VALUE.format("method"), "other"),
+    "o": (VALUE.format("opacity"), "80"),
+    "Shift+O": (VALUE.format("opacity"), "60"),
+    "p": (PRESSED.format("tool=point"), "true"),
+    "l": (PRESSED.format("tool=outline"), "true"),
+    "r": (PRESSED.format("tool=ruler"), "true"),
+    "Shift+E": (PRESSED.format("tool=grid"), "true"),
+    "f": ("String(document.fullscreenElement !== null)", "true"),
+    "?": ("document.querySelector('[data-act=keys]').getAttribute('aria-expanded')", "true"),
+}
+"""Key → what on the page it changes, and to what, each from a page as it is opened."""
+
+
+def test_each_tool_of_a_reader_has_a_key_that_works_and_reruns_nothing(page: Any, address: str) -> None:
+    open_case(page, address, "compare")
+    before = runs(page)
+    for key, (asked, expected) in KEYS_THAT_SHOW.items():
+        page.locator(".viewer").focus()
+        for opening in ("Escape", "v", "x", *("m" * (key in ("Shift+M", "n", "o", "Shift+O")))):
+            page.keyboard.press(opening)
+        was = page.evaluate(deep(asked))
+        assert was != expected, key
+        page.keyboard.press(key)
+        until(page, lambda asked=asked, expected=expected: page.evaluate(deep(asked)) == expected)
+        undo = {"f": "f", "o": "Shift+O", "Shift+O": "o", "m": "m", "g": "g", "c": "c", "i": "i", "Shift+H": "Shift+H"}
+        if again := undo.get(key, "m" if key in ("Shift+M", "n") else None):
+            page.keyboard.press(again)
+        if key in ("o", "Shift+O"):
+            page.keyboard.press("m")
+    assert runs(page) == before
+
+
+def deep(asked: str) -> str:
+    """Return a question to the viewer's own tree, which may lie in a shadow root."""
+    root = (
+        "[...document.querySelectorAll('*')].map((one) => one.shadowRoot).find((one) => one?.querySelector('.viewer'))"
+    )
+    return f"(() => {{ const tree = {root} ?? document; return {asked.replace('document.query', 'tree.query')}; }})()"
+
+
 def test_the_legend_lists_every_key_and_no_key_is_taken_from_a_text(page: Any, address: str) -> None:
     open_case(page, address)
     before = runs(page)

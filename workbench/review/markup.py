@@ -17,6 +17,9 @@ STYLE: Final = """
 @media (min-width: 3200px) { html:root { font-size: 26px; } }
 @media (max-width: 1500px) { .st-key-entry [data-testid="stButton"] kbd { display: none; } }
 [data-testid="stButton"] button { padding-inline: 0.55rem; }
+[data-testid="stBaseButton-primary"]:not(:disabled) { color: light-dark(#ffffff, #06202f); }
+[data-testid="stBaseButton-primary"] kbd { color: inherit; opacity: 0.85; }
+ul.told { margin: 0; padding-left: 1.1rem; font-size: 0.9rem; }
 .st-key-theme { position: absolute; }
 [data-testid="stMainBlockContainer"] { padding: 4.4rem 1.4rem 1rem; }
 [data-testid="stButtonGroup"] button { padding-inline: 0.6rem; }

@@ -1,8 +1,9 @@
-"""A page of the worklist as our own table in the browser: light, by keyboard, every text shown letter by letter."""
+"""A page of a list as our own table in the browser: light, by keyboard, every text shown letter by letter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import Any, Final
 
@@ -56,16 +57,38 @@ def message(page: pd.DataFrame, *, begin: int, total: int, order: str, with_mode
         {"token": token, "cells": [one[column["name"]] for column in columns]}
         for token, one in zip(page["token"], cells, strict=True)
     ]
-    content = {"columns": columns, "rows": rows, "begin": begin, "total": total, "order": order}
+    content = {"columns": columns, "rows": rows, "begin": begin, "total": total, "order": order, "search": True}
     return {**content, "shown": canonical_hash(content)[:16]}
 
 
-def show_rows(content: dict[str, Any], hear: Callable[[str, str], None], key: str = "exams") -> None:
-    """Show a page of exams.
+def plain_message(
+    columns: dict[str, str], rows: Iterable[tuple[str, Sequence[str]]], *, begin: int, total: int
+) -> dict[str, Any]:
+    """Return what travels to the browser of another list: rows that open, in one order, without a search.
 
     Args:
-        content: made by `message`.
-        hear: told what was pressed before the page is made anew: (open, an exam's token), (order, its name) or
+        columns: name → kind (text, wide or done).
+        rows: a token and its cells each.
+        begin: the first row's place.
+        total: how many rows there are.
+    """
+    heads = [{"name": name, "kind": kind} for name, kind in columns.items()]
+    lines = [{"token": token, "cells": list(cells)} for token, cells in rows]
+    content = {"columns": heads, "rows": lines, "begin": begin, "total": total, "order": "", "search": False}
+    return {**content, "shown": canonical_hash(content)[:16]}
+
+
+def turned(at: int, how: str) -> int:
+    """Return the page to which somebody turned; past the last one is for whoever shows it to cut."""
+    return {"first": 0, "previous": max(0, at - 1), "next": at + 1}.get(how, sys.maxsize)
+
+
+def show_rows(content: dict[str, Any], hear: Callable[[str, str], None], key: str = "exams") -> None:
+    """Show a page of rows.
+
+    Args:
+        content: made by `message` or `plain_message`.
+        hear: told what was pressed before the page is made anew: (open, a row's token), (order, its name) or
             (turn, one of first, previous, next, last).
         key: of the component in the session.
     """
