@@ -44,14 +44,11 @@ def _parquet(data: bytes) -> Iterator[bytes]:
     table = pq.read_table(io.BytesIO(data))
     yield str(table.schema).encode()
     for column in table.columns:
-        for cell in column.unique().to_pylist() if column.type in _PLAIN else column.to_pylist():
+        for cell in column.to_pylist():
             if isinstance(cell, bytes):
                 yield cell
             elif cell is not None:
                 yield str(cell).encode()
-
-
-_PLAIN = ("string", "int64", "double", "bool")
 
 
 def _sqlite(data: bytes) -> Iterator[bytes]:

@@ -107,7 +107,8 @@ def server(where: Place, run_copy: Path, tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def open_tab(chromium: Any, server: Server, run_copy: Path) -> Iterator[Callable[[str], Any]]:
     """Return a function that opens an exam in a new tab of one browser."""
-    context = chromium.new_context(viewport={"width": 1366, "height": 768})
+    # Dark, as the app begins: from a light system its first page is loaded twice, which may undo a quick step onwards.
+    context = chromium.new_context(viewport={"width": 1366, "height": 768}, color_scheme="dark")
     context.set_default_timeout(PATIENCE)
 
     def open_exam_in_a_tab(exam_id: str) -> Any:
