@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 
+from streamlit import net_util
 from streamlit.web.cli import main
 
 from workbench.review import desk, form, markup, trust_markup, viewer, worklist_rows
@@ -36,6 +37,16 @@ def warm_up() -> None:
     gc.freeze()
 
 
+def ask_nobody() -> None:
+    """Keep Streamlit from asking other machines which address this one has.
+
+    It does so when a page of another site knocks at the websocket, to see whether that is itself under another name;
+    what it may be called is stated on the command line.
+    """
+    net_util.get_internal_ip = net_util.get_external_ip = lambda: None
+
+
 if __name__ == "__main__":
+    ask_nobody()
     warm_up()
     main(prog_name="streamlit")
