@@ -71,7 +71,8 @@ def test_the_report_and_the_viewer_are_given_the_agreement(run: Run) -> None:
     assert any(picture.agreement_uri for case in cases for eye in case.eyes for picture in eye.maps)
     assert all(case.credentials for case in cases)
     page = as_html(assemble(run))
-    assert "hatched: flickers. Of what matters in a fifth of its 10 draws" in page
+    assert "hatched: flickers" in page
+    assert "OD: Of what matters in a fifth of its 10 draws" in page
     assert "checks asked for in this run" in page
     inputs = viewer_inputs(run, Originals(None), CaseBook(run).case("exam-000"))
     layers = {layer.method: layer for layer in inputs.panes[0].maps}

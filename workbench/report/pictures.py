@@ -21,8 +21,8 @@ AGAINST: Final = (20, 84, 190)
 NEUTRAL: Final = (246, 246, 244)
 FOR: Final = (184, 92, 0)
 """Blue speaks against referable disease, orange for it: told apart by colour-blind readers."""
-HATCH: Final = 6
-"""From line to line where a map flickers, pixels of the picture."""
+HATCH: Final = 32
+"""From line to line where a map flickers, pixels of the picture: a case shows it at a quarter of its size."""
 FAINT: Final = 0.45
 """How much of the photograph's grey is kept below a map."""
 
@@ -70,7 +70,7 @@ def agreement_uri(
     levels, signs = (whole.repeat(times, axis=0).repeat(times, axis=1) for whole in (agreement, values))
     colours = np.where(signs[..., None] < 0, AGAINST, FOR)
     rows, columns = np.indices(levels.shape)
-    line = (rows + columns) % HATCH < 2
+    line = (rows + columns) % HATCH < HATCH // 3
     drawn = (levels >= STABLE) | ((levels >= FLICKERS) & line)
     pixels = np.where(drawn[..., None], colours, pixels)
     return picture_uri(Image.fromarray(np.round(pixels).astype(np.uint8)))
