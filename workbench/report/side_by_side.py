@@ -16,11 +16,13 @@ from workbench.report.headline import condition_words
 from workbench.report.words import FIGURE_NAMES, counted
 from workbench.schema.model_card import ModelCard
 
-CLEAN_ONLY: Final = ("auc_referable_exam", "quadratic_weighted_kappa")
+CLEAN_ONLY: Final = ("auc_referable_exam", "quadratic_weighted_kappa", "sensitivity", "specificity")
 UNDER_STRESS: Final = ("silent_failure_rate", "error_rate", "referral_rate")
 MORE_IS: Final[dict[str, Literal["better", "worse"]]] = {
     "auc_referable_exam": "better",
     "quadratic_weighted_kappa": "better",
+    "sensitivity": "better",
+    "specificity": "better",
     "silent_failure_rate": "worse",
     "error_rate": "worse",
 }
