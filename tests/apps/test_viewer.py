@@ -407,11 +407,11 @@ def test_undo_redo_delete_and_what_survives_a_rerun_another_exam_and_leaving_the
 
     page.get_by_role("button", name="Other exam").click()
     page.locator('.viewer[data-ready="two"]').wait_for()
-    assert not drawn(page)
+    until(page, lambda: not drawn(page))  # the page's own text comes after the viewer
     assert page.locator("[data-act=undo]").is_disabled()
     page.get_by_role("button", name="Other exam").click()
     page.locator('.viewer[data-ready="one"]').wait_for()
-    assert drawn(page) == kept
+    until(page, lambda: drawn(page) == kept)
 
     page.keyboard.press("p")
     page.mouse.click(*place(page, "OS", 1500, 500))
