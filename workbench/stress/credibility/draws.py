@@ -36,7 +36,8 @@ def of_draws(subject: Subject, deployed: Deployed, crossed: Tensor) -> Facts:
         crossed: the exams as the attack across the boundary left them.
     """
     subject = replace(subject, deployed=deployed)
-    averaged = {count: subject.under("pgd", steps=subject.steps, stop=True, draws=count) for count in AVERAGED}
+    # Pushed on past the goal: what is only just over it on the draws that the attack saw fails on fresh ones.
+    averaged = {count: subject.under("pgd", steps=subject.steps, draws=count) for count in AVERAGED}
     facts: Facts = {
         "averaged": [list(row) for row in zip(*(one.success.tolist() for one in averaged.values()), strict=True)],
         "fixed_mask": list(_on_one_mask(subject, deployed).tolist()),
@@ -113,6 +114,6 @@ def _referral(subject: Subject, deployed: Deployed, crossed: Tensor) -> Facts:
         target = subject.target(aim, deployed, draws=deployed.count)
         may = [not why for why in not_applicable(target.case)]
         crossing = reached(target, crossed)
-    minding = subject.under("pgd", aim=aim, steps=subject.steps, stop=True).success
+    minding = subject.under("pgd", aim=aim, steps=subject.steps).success
     pairs = {"silent_by_crossing": crossing.tolist(), "silent": minding.tolist()}
     return {name: [one if ok else None for one, ok in zip(values, may, strict=True)] for name, values in pairs.items()}
