@@ -162,10 +162,14 @@ def upgrade(answers: Answers, case: Case, soft: bool = False) -> PerExam:
 def silent(answers: Answers, case: Case, soft: bool = False) -> PerExam:
     """Return the smaller of two: how far the call is crossed, and how far the score is below the cut-off.
 
-    The score's distance is weighed up to the size of log-odds, so that a gradient sees both; the sign is what counts.
+    The score's distance is weighed up to the size of log-odds. Between sure and right and sure and wrong lies the unsure:
+    the smooth form follows the crossing alone until the call has turned, and both from there on, or the score would hold
+    an exam back on its own side.
     """
-    quiet = SCORE_WEIGHT * (case.cutoff - _worse_score(answers, case, soft))
-    return _every(torch.stack([cross(answers, case, soft), quiet], dim=1), soft)
+    crossed, quiet = cross(answers, case, soft), SCORE_WEIGHT * (case.cutoff - _worse_score(answers, case, soft))
+    if soft:
+        return crossed + torch.where(crossed.detach() > 0, quiet.clamp(max=0.0), 0.0)
+    return torch.minimum(crossed, quiet)
 
 
 def flood(answers: Answers, case: Case, soft: bool = False) -> PerExam:
