@@ -162,9 +162,9 @@ def upgrade(answers: Answers, case: Case, soft: bool = False) -> PerExam:
 def silent(answers: Answers, case: Case, soft: bool = False) -> PerExam:
     """Return the smaller of two: how far the call is crossed, and how far the score is below the cut-off.
 
-    The score's distance is weighed up to the size of log-odds. Between sure and right and sure and wrong lies the unsure:
-    the smooth form follows the crossing alone until the call has turned, and both from there on, or the score would hold
-    an exam back on its own side.
+    The score's distance is weighed up to the size of log-odds. Between sure and right and sure and wrong lies the
+    unsure: the smooth form follows the crossing alone until the call has turned, and both from there on, or the score
+    would hold an exam back on its own side.
     """
     crossed, quiet = cross(answers, case, soft), SCORE_WEIGHT * (case.cutoff - _worse_score(answers, case, soft))
     if soft:
