@@ -116,7 +116,11 @@ def _with_fault(row: dict[str, Any], number: int, eye: str) -> dict[str, Any]:
 
 
 def _manifest(
-    eyes: pd.DataFrame, exams: int, seed: int, stresses: tuple[StressSpec, ...], searched: tuple[str, ...]
+    eyes: pd.DataFrame,
+    exams: int,
+    seed: int,
+    stresses: tuple[StressSpec, ...] = STRESSES,
+    searched: tuple[str, ...] = (),
 ) -> RunManifest:
     card = ModelCard(
         name="invented",

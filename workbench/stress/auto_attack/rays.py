@@ -17,9 +17,7 @@ CLOSER: Final = 10
 """Halvings of a radius: to a thousandth of the way."""
 
 
-def rays(
-    target: Target, _: Sequence[torch.Generator], *, queries: int = 400, stop: bool = True, fast: bool = True
-) -> Exams:
+def rays(target: Target, _: Sequence[torch.Generator], *, queries: int = 400, stop: bool = True) -> Exams:
     """Return the nearest exam found along rays of ±1 per pixel, of which blocks are turned, ever smaller ones.
 
     A block stays turned where the exam breaks nearer than before. Only whether the goal is reached is asked for;
@@ -32,7 +30,7 @@ def rays(
         raise WorkbenchError(f"rays cannot be bound by {target.case.threat.norm}", "choose linf")
     if queries < 1:
         raise WorkbenchError(f"rays: queries is {queries}", "it must be a whole number from 1")
-    search = Search(target, stop=stop, fast=fast)
+    search = Search(target, stop=stop, fast=False)
     rows = search.active()
     if rows.numel():
         _Rays(search, rows, queries).run()

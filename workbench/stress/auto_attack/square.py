@@ -25,9 +25,10 @@ def square(
     *,
     tries: int = 500,
     stop: bool = True,
-    fast: bool = True,
 ) -> Exams:
     """Return the best exam of a random search: squares of ±ε, one eye at a time, kept where the margin rises.
+
+    Margins are compared in fp32: a square moves them by less than bf16 rounds.
 
     Raises:
         WorkbenchError: tries < 1, or a norm other than linf.
@@ -35,7 +36,7 @@ def square(
     refuse_square(target.case.threat.norm)
     if tries < 1:
         raise WorkbenchError(f"square: tries is {tries}", "it must be a whole number from 1")
-    search = Search(target, stop=stop, fast=fast)
+    search = Search(target, stop=stop, fast=False)
     search_squares(search, generators, tries)
     return search.best
 
@@ -55,7 +56,7 @@ def search_squares(search: Search, generators: Sequence[torch.Generator], tries:
     rows = search.active()
     if not rows.numel():
         return
-    target = search.rough.of(rows)
+    target = search.target.of(rows)
     bound = target.size.repeat_interleave(3, dim=1)[:, :, None, None]
     now = _stripes(target.clean, bound, [generators[row] for row in rows.tolist()])
     top = torch.full((len(rows),), -math.inf).to(now)
