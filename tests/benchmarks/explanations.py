@@ -18,7 +18,6 @@ stands in. It need not be in the environment: `pip install --no-deps --target FO
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -153,7 +152,7 @@ def integrated_gradients_ways(options: argparse.Namespace) -> Iterator[Compariso
 
     ways: dict[str, Way] = {"Captum, 50 steps, default call": partial(captums, None)}
     ways |= {f"Captum, 50 steps, internal_batch_size={batch}": partial(captums, batch) for batch in (4, 8)}
-    if not options.way:
+    if not options.way and not options.memory:
         largest = gaps(ours(options.precision))
         steps = next(
             (steps for steps in (3, 5, 7, 9, 12, 16, 20, 27, 35, 50) if gaps(captums(4, steps)) <= largest), 50
@@ -307,9 +306,16 @@ def peak_memory(name: str, way: str) -> str:
 
 
 def one_way(comparison: Comparison, way: str) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Print by how much the process grows with one call (Linux): the largest since the call began, not since birth."""
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _largest_mib()
     comparison.ways[way]()
-    print(f"{(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:.0f} MiB")
+    print(f"{_largest_mib() - before:.0f} MiB")
+
+
+def _largest_mib() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def main() -> None:
