@@ -326,3 +326,14 @@ def test_the_severity_search_stands_in_the_case_and_is_veiled(tmp_path: Path) ->
     assert said["exam-005"].searched == (f"{flipped}.",)
     assert said["exam-000"].searched == (f"{flipped}; a higher level flips it back.",)
     assert veiled(said["exam-000"], "first").searched == ()
+
+
+def test_what_is_withheld_of_both_eyes_for_one_reason_is_said_once(run: Run) -> None:
+    book = CaseBook(run)
+    eyes = book.case("exam-003").eyes
+    of_both = book._flags(eyes, None, {eye: {"grad_cam": "it is empty"} for eye in ("OD", "OS")})
+    apart = book._flags(eyes, None, {"OD": {"grad_cam": "it is empty"}, "OS": {"grad_cam": "it leaves the disc"}})
+    assert [flag.words for flag in of_both if flag.words.startswith("Map")] == [
+        "Map withheld, OD and OS, Grad-CAM: it is empty"
+    ]
+    assert len([flag for flag in apart if flag.words.startswith("Map")]) == 2

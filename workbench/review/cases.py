@@ -253,10 +253,13 @@ class CaseBook:
         elif clean is not None:
             flags.append(Flag("note", "Not referred: the model is sure enough by the policy", "exam_referred"))
         flags.extend(_difference(*(case.answer for case in eyes.values())))
+        of_eyes: dict[tuple[str, str], list[str]] = {}  # what is withheld of both for one reason is said once
         for eye, reasons in withheld.items():
             for method, reason in reasons.items():
                 if eyes[eye].status == "ok":
-                    flags.append(Flag("note", f"Map withheld, {eye}, {map_words(method)}: {reason}", "maps"))
+                    of_eyes.setdefault((method, reason), []).append(eye)
+        for (method, reason), named in of_eyes.items():
+            flags.append(Flag("note", f"Map withheld, {' and '.join(named)}, {map_words(method)}: {reason}", "maps"))
         return flags
 
     def _referred_why(self, clean: dict[str, Any]) -> str:
