@@ -34,8 +34,8 @@ def content(run_id: str, _desk: Desk) -> tuple[str, tuple[str, ...], str, str, d
     """Return the answer, the sentences that it stands on, the table of rates and the plots, made once per run."""
     run = _desk.run
     figures = Figures(run)
-    found, worth = conditions(run, figures), credibility_of(run, figures)
-    top = headline(run, found)
+    found = conditions(run, figures)
+    top, worth = headline(run, found), credibility_of(run, figures, found)
     graded = "" if worth is None else f" · credibility {worth.grade or 'not graded'}"
     lines = [
         (

@@ -12,6 +12,7 @@ from workbench.audit.preparation import measurements_of
 from workbench.audit.runner import run_audit
 from workbench.report.attack_checks import credibility_of
 from workbench.report.figures import Figures
+from workbench.report.headline import conditions
 from workbench.report.write import write_report
 
 FEW = ("explanations.methods=[]", "draws=3", "stresses=[{name: pgd, strengths: [1, 2], exams: 2}]")
@@ -25,7 +26,8 @@ def test_a_run_ends_in_25_judged_checks_and_a_grade(tmp_path: Path) -> None:
     assert 2 <= len(facts) <= 3
     assert facts["exam_id"].is_unique
     assert facts["self_test"].eq("").all()
-    worth = credibility_of(run, Figures(run))
+    figures = Figures(run)
+    worth = credibility_of(run, figures, conditions(run, figures))
     assert worth is not None
     assert [one.number for one in worth.checks if one.outcome == "not run"] in ([], [19], [20])
     assert {one.outcome for one in worth.checks} >= {"passed", "not applicable"}

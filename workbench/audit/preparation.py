@@ -66,6 +66,7 @@ def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
     if lacking is not None:
         raise WorkbenchError(f"{lacking}, but {config.model} has no reference.safetensors", AGAIN)
     drawing, engine = settled_drawing(config, model, card)
+    fitting, fitting_words = _fitting(config, manifest, exams)
     bench = Bench(
         model,
         drawing.maker,
@@ -82,14 +83,15 @@ def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
         None if config.explanations.unlearned is None else load_model(config.explanations.unlearned)[0],
         None if config.explanations.lesions is None else load_detector(config.explanations.lesions),
         config.policy,
-        fitting=None if (found := _fitting(config, manifest, exams)) is None else found[0],
+        fitting=fitting,
+        fitting_words=fitting_words,
         memory_mib=config.memory_mib,
         surrogate=None if config.credibility.surrogate is None else load_model(config.credibility.surrogate)[0],
     )
     return bench, card, manifest
 
 
-def _fitting(config: AuditConfig, manifest: pd.DataFrame, exams: Exams) -> tuple[Exams, str] | None:
+def _fitting(config: AuditConfig, manifest: pd.DataFrame, exams: Exams) -> tuple[Exams | None, str]:
     """Return the exams that perturbations for all exams are fitted on and which they are; None where none is planned.
 
     Raises:
@@ -97,7 +99,7 @@ def _fitting(config: AuditConfig, manifest: pd.DataFrame, exams: Exams) -> tuple
     """
     ladders = [ladder for ladder in config.stresses if ladder.name in FITTED]
     if not ladders:
-        return None
+        return None, ""
     patients, limit = exams.eyes["patient_id"].iloc[::2].tolist(), config.fitting.exams
     others = manifest_to_fit_on(manifest, patients, config.fitting.split)
     if others is not None:
@@ -114,14 +116,13 @@ def _photographed(exams: Exams) -> Exams:
     return exams.subset(np.flatnonzero(there).tolist())
 
 
-def _fitted_on(config: AuditConfig, bench: Bench, manifest: pd.DataFrame) -> dict[str, Any] | None:
+def _fitted_on(bench: Bench) -> dict[str, Any] | None:
     """Return what the run says of the exams to fit on; None where there are none."""
-    found = _fitting(config, manifest, bench.exams)
-    if found is None:
+    exams = bench.fitting
+    if exams is None:
         return None
-    exams, words = found
     hashes = [str(digest) for digest in _pixel_hashes(exams)]
-    told = FittedOn(words=words, exams=len(exams), exams_hash=canonical_hash([exams.exam_ids, hashes]))
+    told = FittedOn(words=bench.fitting_words, exams=len(exams), exams_hash=canonical_hash([exams.exam_ids, hashes]))
     return told.model_dump(mode="json")
 
 
@@ -153,6 +154,11 @@ def measurements_of(config: AuditConfig, *, intake: bool = False) -> tuple[Measu
     return (*planned, *([MeasurementSpec(id=layout.INTAKE, kind="intake")] if intake else []))
 
 
+def _smaller(config: AuditConfig, chunk: int) -> int | None:
+    """Return the exams per unit of a slow measurement; None where the run's own units are no larger."""
+    return chunk if config.batch_size > chunk else None
+
+
 def _examination(config: AuditConfig) -> list[MeasurementSpec]:
     """Return the checks of what attacks are worth, where there is an attack and an exam to spend on them."""
     plan = config.credibility
@@ -163,7 +169,7 @@ def _examination(config: AuditConfig) -> list[MeasurementSpec]:
         return []
     effort = plan.model_dump(include={"steps", "tries", "queries"})
     examined = CredibilitySetting(epsilon=epsilon, **effort)
-    chunk = CREDIBILITY_CHUNK if config.batch_size > CREDIBILITY_CHUNK else None
+    chunk = _smaller(config, CREDIBILITY_CHUNK)
     return [
         MeasurementSpec(id=layout.CREDIBILITY, kind="credibility", exams=plan.exams, chunk=chunk, examined=examined)
     ]
@@ -172,7 +178,7 @@ def _examination(config: AuditConfig) -> list[MeasurementSpec]:
 def _certificates(config: AuditConfig) -> list[MeasurementSpec]:
     """Return the certificates: one per noise, and the margin of the head."""
     plan = config.certified
-    chunk = CERTIFIED_CHUNK if config.batch_size > CERTIFIED_CHUNK else None
+    chunk = _smaller(config, CERTIFIED_CHUNK)
     smoothed = [
         MeasurementSpec(id=f"certified.{spec.sigma:g}", kind="certified", smoothing=spec, exams=plan.exams, chunk=chunk)
         for spec in plan.specs()
@@ -200,7 +206,7 @@ def _trust_measurements(config: AuditConfig) -> list[MeasurementSpec]:
         planned.append(MeasurementSpec(id=layout.INFLUENCE, kind="influence", exams=plan.influence_exams))
     if plan.trust_exams:
         exams = plan.trust_exams if plan.exams is None else min(plan.trust_exams, plan.exams)
-        chunk = TRUST_CHUNK if config.batch_size > TRUST_CHUNK else None
+        chunk = _smaller(config, TRUST_CHUNK)
         judged = {
             spec.key: spec
             for spec in (one.model_copy(update={"draws": 0}) for one in plan.methods)
@@ -291,7 +297,7 @@ def describe(
         "measurements": [measurement.for_the_plan() for measurement in _measurements(config, bench)],
         "environment": _environment(config, bench),
     }
-    fitted_on = _fitted_on(config, bench, manifest)
+    fitted_on = _fitted_on(bench)
     if fitted_on is not None:
         values["fitted_on"] = fitted_on
     if bench.members:  # came later: a plan without members keeps its hash

@@ -70,6 +70,7 @@ class Bench:
         cutoff: of the referral score, fixed on the clean exams; None until they are measured.
         unlearned: a model trained on permuted labels, with whose maps each method's are compared.
         fitting: exams that a perturbation for all exams is fitted on, where the plan holds one.
+        fitting_words: which exams these are.
         patterns: name of a stress → its perturbation for all exams, once it is fitted.
         memory_mib: bound on the noisy pictures that go through the model at once.
         surrogate: a model that attacks are transferred from; None: a disturbed copy of the attacked one.
@@ -92,6 +93,7 @@ class Bench:
     policy: PolicySpec = field(default_factory=lambda: PolicySpec.model_validate({}))
     cutoff: float | None = None
     fitting: Exams | None = None
+    fitting_words: str = ""
     patterns: Callable[[str], StoredPattern] | None = None
     memory_mib: int = 512
     surrogate: nn.Module | None = None
@@ -246,6 +248,10 @@ def _deployed(bench: Bench, spec: StressSpec) -> Deployed | None:
     """Return the system with its draws and its referral, where the stress is about them."""
     if spec.aim.goal not in OF_THE_REFERRAL and not spec.options.get("draws"):
         return None
+    return _system(bench)
+
+
+def _system(bench: Bench) -> Deployed:
     return deployed_system(
         bench.predictor, bench.policy, draws=bench.draws, threshold=bench.threshold, cutoff=bench.cutoff
     )
@@ -451,16 +457,19 @@ def _credibility(bench: Bench, measurement: MeasurementSpec, indices: Sequence[i
     if measurement.examined is None:
         raise WorkbenchError(f"{measurement.id} names no attack", "audit again into an empty folder")
     batch = bench.exams.batch(indices)
+    deployed, why = None, None
+    try:
+        deployed = _system(bench)
+    except WorkbenchError as error:  # draws without a gradient: what is about them does not apply
+        why = error.what
     found = credibility_rows(
         bench.attacked,
-        bench.predictor,
         batch,
         measurement.examined,
         [seed_for(bench.seed, exam_id, measurement.id) for exam_id in batch.exam_ids],
-        policy=bench.policy,
-        draws=bench.draws,
         threshold=bench.threshold,
-        cutoff=bench.cutoff,
+        deployed=deployed,
+        no_draws=why,
         surrogate=bench.surrogate,
     )
     return {(index, eye): row for index, row in zip(indices, found, strict=True) for eye in range(2)}

@@ -15,7 +15,7 @@ from typing import Final
 from workbench.audit.results import Run
 from workbench.report.examined import Found, examined
 from workbench.report.figures import Figures
-from workbench.report.headline import Condition, conditions
+from workbench.report.headline import Condition
 from workbench.report.words import full_words, listed
 from workbench.report.worst_case import WorstCase, worst_cases
 from workbench.schema.credibility import CHECKS, UPPER_BOUND, Grade, Outcome, grade_of
@@ -87,9 +87,8 @@ def credibility(
     return Credibility(None, words, f"not graded, {ran} of {len(CHECKS)} checks run", checks)
 
 
-def credibility_of(run: Run, figures: Figures) -> Credibility | None:
-    """Return what a run's attacked figures are worth; None without an attack."""
-    found = conditions(run, figures)
+def credibility_of(run: Run, figures: Figures, found: tuple[Condition, ...]) -> Credibility | None:
+    """Return what a run's attacked figures are worth, its conditions given; None without an attack."""
     return credibility(figures, found, worst_cases(run, found), examined(run, figures))
 
 

@@ -12,7 +12,7 @@ from workbench.audit.results import Run
 from workbench.report.attack_checks import credibility_of
 from workbench.report.compare import paired_difference, relation_of
 from workbench.report.figures import Figure, Figures
-from workbench.report.headline import condition_words
+from workbench.report.headline import condition_words, conditions
 from workbench.report.words import FIGURE_NAMES, counted
 from workbench.schema.model_card import ModelCard
 
@@ -113,7 +113,7 @@ def _columns(runs: Sequence[Run], figures: Sequence[Figures]) -> tuple[Column, .
 
 
 def _credibility(run: Run, figures: Figures) -> str:
-    graded = credibility_of(run, figures)
+    graded = credibility_of(run, figures, conditions(run, figures))
     return "no attack" if graded is None else graded.short
 
 

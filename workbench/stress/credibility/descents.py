@@ -29,22 +29,23 @@ Facts = dict[str, list[object]]
 """Column → one value per exam."""
 
 
-def of_descents(subject: Subject, once: StressResult) -> Facts:
+def of_descents(subject: Subject, once: StressResult, classes: int) -> Facts:
     """Return what each attack did to each exam; the exams have a gradient.
 
     Args:
         subject: the exams.
         once: what the attack under examination made of them, pushed on as far as it goes.
+        classes: that the model tells apart.
     """
-    untargeted, targeted = (_aimed(subject, goal) for goal in ("untargeted", "targeted"))
+    most_severe = Aim(goal="targeted", target_grade=classes - 1)
     found: dict[str, Tensor] = {
         "already": once.already,
         "fgsm": subject.under("fgsm").success,
         "pgd": once.success,
         "pgd_more": _harder(subject, subject.epsilon),
         "within_budget": once.within_budget & once.in_box,
-        "untargeted": untargeted,
-        "targeted": targeted,
+        "untargeted": _aimed(subject, Aim(goal="untargeted")),
+        "targeted": _aimed(subject, most_severe),
         "unbounded": _unbounded(subject),
     }
     facts: Facts = {name: list(values.tolist()) for name, values in found.items()}
@@ -58,12 +59,8 @@ def of_descents(subject: Subject, once: StressResult) -> Facts:
     return facts | without_gradient(subject, holding(climbed))
 
 
-def _aimed(subject: Subject, goal: str) -> PerExam:
-    """Return on which exams another grade, or the most severe one, is reached."""
-    with torch.no_grad():
-        grades = subject.model(subject.x[:1], subject.present[:1]).shape[-1]
-    values = {"goal": goal, **({"target_grade": grades - 1} if goal == "targeted" else {})}
-    return subject.under("pgd", aim=Aim.model_validate(values), steps=subject.steps, stop=True).success
+def _aimed(subject: Subject, aim: Aim) -> PerExam:
+    return subject.under("pgd", aim=aim, steps=subject.steps, stop=True).success
 
 
 def _harder(subject: Subject, epsilon: float) -> PerExam:

@@ -38,11 +38,12 @@ def of_draws(subject: Subject, deployed: Deployed, crossed: Tensor) -> Facts:
     subject = replace(subject, deployed=deployed)
     # Pushed on past the goal: what is only just over it on the draws that the attack saw fails on fresh ones.
     averaged = {count: subject.under("pgd", steps=subject.steps, draws=count) for count in AVERAGED}
+    clean = _fresh(subject, deployed, subject.x, "clean draws")
     facts: Facts = {
         "averaged": [list(row) for row in zip(*(one.success.tolist() for one in averaged.values()), strict=True)],
         "fixed_mask": list(_on_one_mask(subject, deployed).tolist()),
-        "draws_spread": list(_spread(subject, deployed).tolist()),
-        "clean_flip_share": list(_flips(subject, deployed).tolist()),
+        "draws_spread": list(torch.sigmoid(clean).std(dim=0).tolist()),
+        "clean_flip_share": list(_flips(subject, clean).tolist()),
     }
     facts |= _confirmed(subject, deployed, averaged[SELECTED])
     return facts | _referral(subject, deployed, crossed)
@@ -76,14 +77,9 @@ def _fresh(subject: Subject, deployed: Deployed, x: Tensor, what: str) -> Tensor
     return torch.where(subject.present[None], odds, -torch.inf).amax(dim=2)
 
 
-def _spread(subject: Subject, deployed: Deployed) -> Tensor:
-    return torch.sigmoid(_fresh(subject, deployed, subject.x, "clean draws")).std(dim=0)
-
-
-def _flips(subject: Subject, deployed: Deployed) -> Tensor:
+def _flips(subject: Subject, clean: Tensor) -> Tensor:
     """Return in which share of single draws the call is another than that of most."""
-    called = _fresh(subject, deployed, subject.x, "clean draws") >= _boundary(subject)
-    share = called.float().mean(dim=0)
+    share = (clean >= _boundary(subject)).float().mean(dim=0)
     return torch.minimum(share, 1 - share)
 
 

@@ -29,7 +29,7 @@ def examine(subject: Subject) -> Facts:
             facts |= without_gradient(subject, torch.full((len(subject),), subject.epsilon), descend=False)
         else:
             once = subject.under("pgd", steps=subject.steps)
-            facts |= of_descents(subject, once)
+            facts |= of_descents(subject, once, answers.classes)
             crossed = once.x
         if subject.deployed is not None:
             facts |= of_draws(subject, subject.deployed, crossed)
