@@ -33,7 +33,7 @@ from workbench.schema.grades import EYES
 from workbench.schema.seeds import seed_for
 from workbench.schema.specs import MapPolicySpec, PolicySpec, StressSpec
 from workbench.schema.threat import FITTED, OF_THE_REFERRAL, UNIVERSAL
-from workbench.stress.apply import StressResult, apply_stress
+from workbench.stress.apply import StressResult, apply_stress, clean_answers
 from workbench.stress.apply_exam import apply_exam_stress
 from workbench.stress.apply_universal import fit_universal
 from workbench.stress.exam import EXAM_STRESSES, Rearranged
@@ -97,6 +97,14 @@ class Bench:
     patterns: Callable[[str], StoredPattern] | None = None
     memory_mib: int = 512
     surrogate: nn.Module | None = None
+    _answered: dict[tuple[int, ...], Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def clean_logits(self, indices: Sequence[int], batch: ExamBatch) -> Tensor:
+        """Return what the attacked model answers to some exams as they are; each chunk is asked once per process."""
+        chunk = tuple(indices)
+        if chunk not in self._answered:
+            self._answered[chunk] = clean_answers(self.attacked, batch.x, batch.present)
+        return self._answered[chunk]
 
     def photographed(self, index: int) -> tuple[bool, bool]:
         """Return which eyes of an exam can be measured."""
@@ -226,7 +234,14 @@ def _stressed(
     if spec.name in EXAM_STRESSES:
         others = _other_patients(bench, spec, indices) if spec.name == "wrong_eye" else None
         result, mixed = apply_exam_stress(
-            bench.attacked, batch.x, batch.present, spec, own, threshold=bench.threshold, others=others
+            bench.attacked,
+            batch.x,
+            batch.present,
+            spec,
+            own,
+            threshold=bench.threshold,
+            others=others,
+            clean_logits=bench.clean_logits(indices, batch),
         )
         return mixed, result
     deployed, pattern = _deployed(bench, spec), _pattern_of(bench, spec)
@@ -240,6 +255,7 @@ def _stressed(
         threshold=bench.threshold,
         deployed=deployed,
         pattern=None if pattern is None else torch.tensor(pattern.values),
+        clean_logits=bench.clean_logits(indices, batch),
     )
     return Rearranged(result.x, batch.present, ("",) * len(indices)), result
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -16,7 +16,7 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.seeds import seed_for
 from workbench.schema.specs import StressSpec
 from workbench.schema.threat import OF_THE_REFERRAL, Norm
-from workbench.stress.goals import Deployed, not_applicable
+from workbench.stress.goals import Answers, Deployed, not_applicable
 from workbench.stress.norms import NORMS, ROUNDING, linf, project, within
 from workbench.stress.registry import ATTACKS, bind
 from workbench.stress.target import EOT_DRAWS, Target, aim_at, is_random, own_draws
@@ -76,6 +76,7 @@ def apply_stress(
     threshold: float,
     deployed: Deployed | None = None,
     pattern: Float[Tensor, "6 height width"] | None = None,
+    clean_logits: Float[Tensor, "exam 2 grade"] | None = None,
 ) -> StressResult:
     """Stress the exams, put what comes back into the box and the budget, and judge it again from its pixels.
 
@@ -90,6 +91,7 @@ def apply_stress(
         deployed: the stochastic system and its referral rule; it is attacked where the goal is about the referral, or
             where the stress's option ``draws`` asks for it.
         pattern: of a stress that is one perturbation for all exams, see `apply_universal.fit_universal`.
+        clean_logits: the model's answers to ``x`` in fp32, where they are known (`clean_answers`).
 
     Raises:
         WorkbenchError: an unknown stress or option, a strength out of range, not one seed per exam, a goal that needs
@@ -101,13 +103,22 @@ def apply_stress(
     with measuring(model):
         # Copies, because tensors made under inference_mode cannot take part in a backward pass.
         clean, present, y = x.detach().float().clone(), present.clone(), y.clone()
+        before = clean_answers(model, clean, present) if clean_logits is None else clean_logits
         best: _Try | None = None
         for eyes in EYES_OF[spec.eyes]:
-            target = target_of(model, clean, present, y, spec, eyes, seeds, threshold, deployed)
+            target = target_of(model, clean, present, y, spec, eyes, seeds, threshold, deployed, before)
             found = _try(replace(target, pattern=pattern), spec.model_copy(update={"eyes": eyes}), y, seeds, threshold)
             best = found if best is None else _stronger(best, found)
         assert best is not None
-        return _judged(model, best, spec, present, threshold)
+        return _judged(model, best, before, spec, present, threshold)
+
+
+def clean_answers(
+    model: nn.Module, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"]
+) -> Float[Tensor, "exam 2 grade"]:
+    """Return the logits of the model held still and in fp32: what every stress of these exams is judged against."""
+    with measuring(model), torch.no_grad():
+        return bind_present(model, present.clone())(x.detach().float().clone())
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,7 @@ class _Try:
     x: Tensor
     in_box: Tensor
     within_budget: Tensor
+    logits: Tensor
     margin: Tensor
     before: Tensor
     why_not: tuple[str, ...]
@@ -133,6 +145,7 @@ def target_of(
     seeds: Sequence[int],
     threshold: float,
     deployed: Deployed | None,
+    clean_logits: Tensor | None = None,
 ) -> Target:
     """Return what a stress is aimed at on one choice of eyes; arguments as of `apply_stress`."""
     threat = spec.threat.model_copy(update={"eyes": eyes})
@@ -152,6 +165,7 @@ def target_of(
         threshold=threshold,
         deployed=deployed if aims_at_draws else None,
         draws=int(draws) or EOT_DRAWS,
+        clean_logits=clean_logits,
     )
 
 
@@ -169,12 +183,20 @@ def _try(target: Target, spec: StressSpec, y: Tensor, seeds: Sequence[int], thre
     stressed, in_box, within_budget = put_back(raw, clean, size, norm)
     if spec.aim.eight_bit:
         stressed = as_8_bit(stressed, clean, size, norm)
-    judge = replace(target, seeds=tuple(seed_for(seed, "judged draws") for seed in seeds))
-    if target.deployed is not None:
-        judge = replace(judge, draws=target.deployed.count)
+    judge = _judge_of(target, seeds)
     with torch.no_grad():
-        margin, before = judge.margin(stressed), judge.margin(clean)
-    return _Try(clean, stressed, in_box, within_budget, margin, before, why_not)
+        logits = target(stressed)
+        answered = judge if judge.deployed is not None else replace(judge, known=Answers(logits))
+        margin, before = answered.margin(stressed), judge.margin_of_clean()
+    return _Try(clean, stressed, in_box, within_budget, logits, margin, before, why_not)
+
+
+def _judge_of(target: Target, seeds: Sequence[int]) -> Target:
+    """Return the target that judges: where there are draws, on others than the attack saw, as many as decide."""
+    if target.deployed is None:
+        return target
+    fresh = tuple(seed_for(seed, "judged draws") for seed in seeds)
+    return replace(target, seeds=fresh, draws=target.deployed.count, known_clean=None)
 
 
 def _stronger(one: _Try, other: _Try) -> _Try:
@@ -187,15 +209,16 @@ def _stronger(one: _Try, other: _Try) -> _Try:
         return torch.where(takes.reshape(-1, *[1] * (first.dim() - 1)), getattr(other, name), first)
 
     why_not = tuple(b if taken else a for a, b, taken in zip(one.why_not, other.why_not, takes.tolist(), strict=True))
-    names = ("x", "in_box", "within_budget", "margin", "before")
+    names = ("x", "in_box", "within_budget", "logits", "margin", "before")
     return _Try(one.clean, **{name: of_each(name) for name in names}, why_not=why_not)
 
 
-def _judged(model: nn.Module, tried: _Try, spec: StressSpec, present: Tensor, threshold: float) -> StressResult:
-    bound = bind_present(model, present)
+def _judged(
+    model: nn.Module, tried: _Try, before: Tensor, spec: StressSpec, present: Tensor, threshold: float
+) -> StressResult:
     with torch.no_grad():
-        called = _calls(bound, tried.clean, threshold)
-        flipped = _calls(bound, tried.x, threshold) != called
+        called = calls(before, threshold)
+        flipped = calls(tried.logits, threshold) != called
         survives = _still_flipped(model, tried.x, present, flipped, called, threshold)
     change = tried.x - tried.clean
     applicable = torch.tensor([not why for why in tried.why_not], dtype=torch.bool)
@@ -255,8 +278,9 @@ def as_8_bit(
     return torch.where(eyes, nearest, shorter)
 
 
-def _calls(bound: Callable[[Tensor], Tensor], x: Tensor, threshold: float) -> Bool[Tensor, " exam"]:
-    return torch.sigmoid(referable_log_odds(bound(x))).amax(dim=1) >= threshold
+def calls(logits: Float[Tensor, "exam 2 grade"], threshold: float) -> Bool[Tensor, " exam"]:
+    """Return whether each exam is called referable: P(referable) of its worse eye reaches the threshold."""
+    return torch.sigmoid(referable_log_odds(logits)).amax(dim=1) >= threshold
 
 
 def _still_flipped(
@@ -266,7 +290,8 @@ def _still_flipped(
     again = flipped & (saved != x).flatten(1).any(dim=1)
     survives = flipped.clone()
     if again.any():
-        survives[again] = _calls(bind_present(model, present[again]), saved[again], threshold) != called[again]
+        logits = bind_present(model, present[again])(saved[again])
+        survives[again] = calls(logits, threshold) != called[again]
     return survives
 
 

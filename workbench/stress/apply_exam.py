@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.models.modes import measuring
-from workbench.models.referable import bind_present, referable_log_odds
 from workbench.schema.specs import StressSpec
-from workbench.stress.apply import StressResult
+from workbench.stress.apply import StressResult, calls, clean_answers
 from workbench.stress.exam import EXAM_STRESSES, Eyes, Pixels, Rearranged, check_exam_stress, chosen_eyes
 from workbench.stress.norms import linf
 
@@ -25,6 +23,7 @@ def apply_exam_stress(
     *,
     threshold: float,
     others: Pixels | None = None,
+    clean_logits: Float[Tensor, "exam 2 grade"] | None = None,
 ) -> tuple[StressResult, Rearranged]:
     """Return what a mix-up did to some exams, and whether the deterministic call differs from the clean one.
 
@@ -36,6 +35,7 @@ def apply_exam_stress(
         seeds: one per exam; they decide which eye, where none is named.
         threshold: P(referable) from which an exam is called referable.
         others: another patient's exam for each, zero where none was found.
+        clean_logits: the model's answers to ``x`` in fp32, where they are known.
 
     Raises:
         WorkbenchError: a strength other than 0 and 1, an option.
@@ -45,9 +45,8 @@ def apply_exam_stress(
     mixed = Rearranged(x.clone(), present.clone(), ("",) * len(x))
     if spec.strength:
         mixed = EXAM_STRESSES[spec.name](x, present, chosen, others)
-    with measuring(model), torch.no_grad():
-        before, after = (_calls(model, *of, threshold) for of in ((x, present), (mixed.x, mixed.present)))
-    flipped = before != after
+    before = clean_answers(model, x, present) if clean_logits is None else clean_logits
+    flipped = calls(before, threshold) != calls(clean_answers(model, mixed.x, mixed.present), threshold)
     kept, change = torch.ones_like(flipped), linf(mixed.x - x)
     result = StressResult(
         x=mixed.x,
@@ -63,8 +62,3 @@ def apply_exam_stress(
         applicable=torch.tensor([not why for why in mixed.not_applicable], dtype=torch.bool),
     )
     return result, mixed
-
-
-def _calls(model: nn.Module, x: Tensor, present: Tensor, threshold: float) -> Bool[Tensor, " exam"]:
-    odds = referable_log_odds(bind_present(model, present.clone())(x.detach().float().clone()))
-    return torch.sigmoid(odds).amax(dim=1) >= threshold

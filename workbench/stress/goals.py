@@ -55,6 +55,10 @@ class Answers:
     logits: Float[Tensor, "exam 2 grade"]
     score: Float[Tensor, "exam 2"] | None = None
 
+    def of(self, rows: Tensor) -> Answers:
+        """Return the answers to some of the exams."""
+        return Answers(self.logits[rows], None if self.score is None else self.score[rows])
+
 
 @dataclass(frozen=True)
 class Case:

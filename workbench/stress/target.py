@@ -31,6 +31,7 @@ class Target:
         deployed: the stochastic system, where the goal or the model asks for draws; else None.
         draws: behind each answer, where there is ``deployed``.
         known: the answers to the exams in hand, see `answered`.
+        known_clean: the answers to ``clean``, so that nobody asks for them again.
         share: of ε, per exam; None: all of it.
         pattern: that is one for all exams, of a stress that was fitted on others.
     """
@@ -42,6 +43,7 @@ class Target:
     deployed: Deployed | None = None
     draws: int = EOT_DRAWS
     known: Answers | None = field(default=None, repr=False)
+    known_clean: Answers | None = field(default=None, repr=False)
     share: Float[Tensor, " exam"] | None = None
     pattern: Float[Tensor, "6 height width"] | None = field(default=None, repr=False)
 
@@ -65,7 +67,16 @@ class Target:
         """Return the same for some of the exams, e.g. those that still hold."""
         seeds = tuple(self.seeds[row] for row in rows.tolist())
         share = None if self.share is None else self.share[rows]
-        return replace(self, clean=self.clean[rows], case=self.case.of(rows), seeds=seeds, known=None, share=share)
+        of_clean = None if self.known_clean is None else self.known_clean.of(rows)
+        return replace(
+            self,
+            clean=self.clean[rows],
+            case=self.case.of(rows),
+            seeds=seeds,
+            known=None,
+            known_clean=of_clean,
+            share=share,
+        )
 
     def answers(self, x: Float[Tensor, "exam 6 height width"]) -> Answers:
         """Return what the goal is a function of: logits, or pooled draws and their score."""
@@ -81,6 +92,11 @@ class Target:
         """Return how far past the goal each exam is; ``soft``: its smooth form, to be raised along its gradient."""
         answers = self.answers(x) if self.known is None else self.known
         return GOALS[self.case.threat.goal](answers, self.case, soft)
+
+    def margin_of_clean(self) -> Float[Tensor, " exam"]:
+        """Return how far past the goal each exam is as it is."""
+        answers = self.answers(self.clean) if self.known_clean is None else self.known_clean
+        return GOALS[self.case.threat.goal](answers, self.case, False)
 
 
 def pooled_answers(deployed: Deployed, x: Tensor, present: Tensor, seeds: Sequence[int], draws: int) -> Answers:
@@ -104,6 +120,7 @@ def aim_at(
     threshold: float,
     deployed: Deployed | None = None,
     draws: int = EOT_DRAWS,
+    clean_logits: Float[Tensor, "exam 2 grade"] | None = None,
 ) -> Target:
     """Return the target of a threat on some exams.
 
@@ -117,6 +134,7 @@ def aim_at(
         threshold: P(referable) from which an exam is called referable.
         deployed: where given, the goal is judged on its draws and not on the model's answer without them.
         draws: behind each answer of ``deployed``.
+        clean_logits: the model's answers to ``x``, where they are known.
 
     Raises:
         WorkbenchError: pixels outside [0, 1]; a goal about the referral, and no rule or no cut-off; a goal that no
@@ -135,11 +153,12 @@ def aim_at(
         )
     named = torch.tensor([threat.eyes in ("both", eye) for eye in ("OD", "OS")], device=x.device).expand_as(present)
     with torch.no_grad():
-        clean = bind_present(model, present)(x)
         if deployed is not None:
-            clean = pooled_answers(deployed, x, present, seeds, draws).logits
-    case = case_of(threat, clean, present, named, y, threshold, deployed)
-    return Target(model, x, case, tuple(seeds), deployed, draws)
+            clean = pooled_answers(deployed, x, present, seeds, draws)
+        else:
+            clean = Answers(bind_present(model, present)(x) if clean_logits is None else clean_logits)
+    case = case_of(threat, clean.logits, present, named, y, threshold, deployed)
+    return Target(model, x, case, tuple(seeds), deployed, draws, known_clean=clean)
 
 
 OWN_DRAWS: Final = 32
