@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -50,6 +51,7 @@ class Search:
         self.broken = self.furthest > 0
         may = torch.tensor([not why for why in not_applicable(target.case)], device=target.clean.device)
         self.may_move = may & (target.size > 0).any(dim=1)
+        self._refused = torch.full_like(self.furthest, -math.inf)
         self.rough = target
         if fast and target.deployed is None and self.active().numel():
             self.rough = replace(target, model=fast_copy(target.model, target.clean))
@@ -67,15 +69,25 @@ class Search:
         """Keep what is further than before, check in fp32 what would be broken; return which of ``rows`` are broken."""
         margin = margin.detach()
         if self.is_rough:
-            claims = (margin > -CLAIM).nonzero()[:, 0]
-            if claims.numel():
-                with torch.no_grad():
-                    margin[claims] = self.target.of(rows[claims]).margin(x[claims])
+            margin = self._checked(rows, x, margin)
         better = margin > self.furthest[rows]
         self.furthest[rows[better]] = margin[better]
         self.best[rows[better]] = x[better]
         self.broken[rows] |= margin > 0
         return self.broken[rows]
+
+    def _checked(self, rows: Int64[Tensor, " row"], x: Exams, margin: Float[Tensor, " row"]) -> Float[Tensor, " row"]:
+        """Return the margins, read in fp32 where one claims a break; a claim no better than a refused one is none."""
+        claims = margin > -CLAIM
+        stale = claims & (margin <= self._refused[rows])
+        told = torch.where(stale, -math.inf, margin)
+        fresh = (claims & ~stale).nonzero()[:, 0]
+        if fresh.numel():
+            with torch.no_grad():
+                told[fresh] = self.target.of(rows[fresh]).margin(x[fresh])
+            refused = fresh[told[fresh] <= 0]
+            self._refused[rows[refused]] = margin[refused]
+        return told
 
 
 CLAIM = 0.02
