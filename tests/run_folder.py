@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from workbench.audit import layout
+from workbench.audit import layout, run_manifest, schemas
 from workbench.audit.analysis import analyse
-from workbench.audit.layout import Environment, MeasurementSpec, RunManifest
 from workbench.audit.plan import Unit, all_units
 from workbench.audit.results import Run
+from workbench.audit.run_manifest import Environment, MeasurementSpec, RunManifest
 from workbench.schema.files import canonical_hash
 from workbench.schema.grades import EYES
 from workbench.schema.maps import MapSpec
@@ -57,8 +57,8 @@ def make_run(
     eyes = _eyes(exams, seed)
     manifest = _manifest(eyes, exams, seed, stresses, searched)
     manifest = manifest.model_copy(update={"measurements": (*manifest.measurements, *more)})
-    layout.write_manifest(folder, manifest)
-    layout.write_table(layout.exams_path(folder), eyes, layout.EXAMS_SCHEMA)
+    run_manifest.write_manifest(folder, manifest)
+    layout.write_table(layout.exams_path(folder), eyes, schemas.EXAMS_SCHEMA)
     write = {"draws": _draws_row, "maps": _map_row, "photographs": _photograph_row, "mildest": _mildest_row}
     write |= {"map_trust": _trust_row, "influence": _influence_row}
     for unit in all_units(manifest, list(eyes["exam_id"].drop_duplicates())):
@@ -67,7 +67,7 @@ def make_run(
             for row in eyes[eyes["exam_id"].isin(unit.exam_ids)].itertuples()
         ]
         path = layout.part_path(folder, unit.measurement.id, unit.chunk)
-        layout.write_table(path, rows, layout.PART_SCHEMAS[unit.measurement.kind])
+        layout.write_table(path, rows, schemas.PART_SCHEMAS[unit.measurement.kind])
     return analyse(folder, resamples=40)
 
 
@@ -96,7 +96,7 @@ def _eyes(exams: int, seed: int) -> pd.DataFrame:
             row["sha256"] = canonical_hash([seed, number, eye])
             row["pixels_sha256"] = canonical_hash([seed, number, eye, "pixels"])
             rows.append(_with_fault(row, number, eye))
-    return pd.DataFrame(rows).reindex(columns=layout.EXAMS_SCHEMA.names)
+    return pd.DataFrame(rows).reindex(columns=schemas.EXAMS_SCHEMA.names)
 
 
 _OF_A_PHOTOGRAPH = ("sha256", "pixels_sha256", "icdr_grade", "gradable", "quality")

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.apps.conftest import token
-from workbench.audit import layout
+from workbench.audit import layout, schemas
 from workbench.audit.results import open_run
 from workbench.review.desk import Desk
 
@@ -30,7 +30,7 @@ def folder(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     copy = Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("browser") / "run"))
     eyes = open_run(copy).eyes()
     eyes.loc[eyes["exam_id"] == "exam-006", "patient_id"] = PAYLOAD
-    layout.write_table(layout.exams_path(copy), eyes, layout.EXAMS_SCHEMA)
+    layout.write_table(layout.exams_path(copy), eyes, schemas.EXAMS_SCHEMA)
     return copy
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.payloads import PAYLOADS
 from tests.report.hostile import change_manifest
 from tests.run_folder import make_run
-from workbench.audit import layout
+from workbench.audit import layout, run_manifest, schemas
 from workbench.report.write import literal as in_report
 from workbench.report.write import write_report
 from workbench.review.cases import Flag
@@ -90,8 +90,8 @@ def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = dict(zip(run.exam_ids, PAYLOADS, strict=True))
     eyes["patient_id"] = eyes["exam_id"].map(text)
     eyes["camera"] = JOINED
-    layout.write_table(layout.exams_path(folder), eyes, layout.EXAMS_SCHEMA)
-    stored = layout.read_manifest(folder).model_dump(mode="json")
+    layout.write_table(layout.exams_path(folder), eyes, schemas.EXAMS_SCHEMA)
+    stored = run_manifest.read_manifest(folder).model_dump(mode="json")
     change_manifest(folder, dataset=JOINED, model={**stored["model"], "name": JOINED})
     write_report(folder)
     return folder

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from tests.audit.conftest import Small
 from tests.small_audit import stored_bytes
-from workbench.audit import layout
+from workbench.audit import layout, run_manifest, schemas
 from workbench.audit.analysis import analyse
 from workbench.audit.results import Run, open_run
 from workbench.audit.runner import run_audit
@@ -57,7 +57,7 @@ def test_every_measured_eye_has_its_scores_and_no_other(made: tuple[Small, Run])
 
 def test_flags_say_why_and_are_those_of_the_held_out_eyes(made: tuple[Small, Run]) -> None:
     _, run = made
-    held_out = layout.read_table(layout.reference_path(run.folder), layout.HELD_OUT_SCHEMA)
+    held_out = layout.read_table(layout.reference_path(run.folder), schemas.HELD_OUT_SCHEMA)
     answers = run.eye_answers()
     cutoffs = {name: cutoff_of(held_out[name].to_numpy(dtype=float), 60.0) for name in ("appearance", "mahalanobis")}
     expected = (answers["appearance"] > cutoffs["appearance"]) | (answers["mahalanobis"] > cutoffs["mahalanobis"])
@@ -101,7 +101,7 @@ def test_the_policy_refers_the_unlike_and_says_so(made: tuple[Small, Run], tmp_p
     _, run = made
     folder = shutil.copytree(run.folder, tmp_path / "run")
     policy = run.manifest.policy.model_copy(update={"refer_unlike_training": True})
-    layout.write_manifest(folder, run.manifest.model_copy(update={"policy": policy}))
+    run_manifest.write_manifest(folder, run.manifest.model_copy(update={"policy": policy}))
     again = analyse(folder, resamples=20)
     clean = again.decisions().query("measurement == 'clean'").set_index("exam_id")
     flagged = again.eye_answers().query("measurement == 'clean'").groupby("exam_id")["unlike_training"].any()

@@ -16,10 +16,12 @@ from tests.small_audit import stored_bytes
 from workbench.audit.analysis import analyse
 from workbench.audit.certified import certified_row, head_margin_rows
 from workbench.audit.figures.certified import radii
-from workbench.audit.layout import CERTIFIED_SCHEMA, MeasurementSpec, part_path, write_table
+from workbench.audit.layout import part_path, write_table
 from workbench.audit.preparation import CERTIFIED_CHUNK, measurements_of
 from workbench.audit.results import Run
+from workbench.audit.run_manifest import MeasurementSpec
 from workbench.audit.runner import run_audit
+from workbench.audit.schemas import CERTIFIED_SCHEMA
 from workbench.models.paired import PairedEyeNet
 from workbench.report.write import as_html, assemble
 from workbench.schema.errors import WorkbenchError

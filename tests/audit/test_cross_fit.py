@@ -11,8 +11,8 @@ from workbench.audit.cross_fit import FOLDS, cross_fit, patient_folds, shown
 from workbench.audit.figures.calibration import calibration_figures
 from workbench.audit.figures.conformal import conformal_figures
 from workbench.audit.figures.figure import Answered, Figure
-from workbench.audit.layout import MeasurementSpec, RunManifest
 from workbench.audit.results import open_run
+from workbench.audit.run_manifest import MeasurementSpec, RunManifest
 from workbench.metrics.calibration import brier
 from workbench.schema.specs import PolicySpec
 from workbench.uncertainty.calibration import CALIBRATIONS, fit_logistic

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench.audit import layout
-from workbench.audit.layout import MeasurementSpec, read_manifest
+from workbench.audit import layout, schemas
 from workbench.audit.plan import all_units, missing_parts, pending_units, sample, units_of
+from workbench.audit.run_manifest import MeasurementSpec, read_manifest
 from workbench.schema.errors import WorkbenchError
 
 EXAMS = [f"exam {number}" for number in range(100)]
@@ -54,20 +54,20 @@ def test_what_is_pending_is_the_plan_minus_the_parts(run_copy: Path) -> None:
 
 def test_equal_rows_are_equal_bytes_and_come_back(tmp_path: Path) -> None:
     rows = [{"name": "error_rate", "value": 0.25, "n": 4}, {"name": "error_rate", "reason": "why"}]
-    layout.write_table(tmp_path / "one.parquet", rows, layout.ROWS_SCHEMA)
-    layout.write_table(tmp_path / "two.parquet", rows, layout.ROWS_SCHEMA)
+    layout.write_table(tmp_path / "one.parquet", rows, schemas.ROWS_SCHEMA)
+    layout.write_table(tmp_path / "two.parquet", rows, schemas.ROWS_SCHEMA)
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
-    table = layout.read_table(tmp_path / "one.parquet", layout.ROWS_SCHEMA)
-    assert list(table.columns) == layout.ROWS_SCHEMA.names
+    table = layout.read_table(tmp_path / "one.parquet", schemas.ROWS_SCHEMA)
+    assert list(table.columns) == schemas.ROWS_SCHEMA.names
     assert table["value"].to_list()[0] == 0.25
     assert table["n"].isna().to_list() == [False, True]
 
 
 def test_a_table_goes_through_pandas_with_its_nulls(tmp_path: Path) -> None:
-    frame = pd.DataFrame({name: pd.Series([None], dtype=object) for name in layout.DECISIONS_SCHEMA.names})
+    frame = pd.DataFrame({name: pd.Series([None], dtype=object) for name in schemas.DECISIONS_SCHEMA.names})
     frame["wrong"] = pd.array([None], dtype="boolean")
-    layout.write_table(tmp_path / "t.parquet", frame, layout.DECISIONS_SCHEMA)
-    assert layout.read_table(tmp_path / "t.parquet", layout.DECISIONS_SCHEMA)["wrong"].isna().all()
+    layout.write_table(tmp_path / "t.parquet", frame, schemas.DECISIONS_SCHEMA)
+    assert layout.read_table(tmp_path / "t.parquet", schemas.DECISIONS_SCHEMA)["wrong"].isna().all()
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-6, 300.0])
@@ -89,7 +89,7 @@ def test_a_damaged_part_is_named(run_copy: Path, damage: object) -> None:
     path = layout.part_path(run_copy, "clean", 0)
     path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
     with pytest.raises(WorkbenchError, match=r"clean/00000\.parquet is damaged"):
-        layout.read_table(path, layout.DRAWS_SCHEMA)
+        layout.read_table(path, schemas.DRAWS_SCHEMA)
 
 
 def test_no_run_and_a_broken_run_are_told_apart(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from tests.small_audit import small_config, write_cohort, write_model
-from workbench.audit.layout import INFLUENCES, TRUST_CHECKS
 from workbench.audit.map_gate import methods_withheld, reason_kind
 from workbench.audit.map_trust import MapExaminer
 from workbench.audit.results import Run, open_run, trust_id
 from workbench.audit.runner import run_audit
+from workbench.audit.schemas import INFLUENCES, TRUST_CHECKS
 from workbench.schema.config import load_config
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.maps import MapSpec

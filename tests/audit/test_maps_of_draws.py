@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.small_audit import small_config
-from workbench.audit import layout
+from workbench.audit import layout, schemas
 from workbench.audit.preparation import measurements_of
 from workbench.audit.results import Run
 from workbench.audit.runner import run_audit
@@ -116,11 +116,11 @@ def test_a_part_of_an_older_run_reads_as_maps_of_no_draws(tmp_path: Path) -> Non
     import pyarrow.parquet as pq
 
     later = {"draws", "agreeing", "steadiness"}
-    older = pa.schema([field for field in layout.MAPS_SCHEMA if field.name not in later])
+    older = pa.schema([field for field in schemas.MAPS_SCHEMA if field.name not in later])
     pq.write_table(
         pa.Table.from_pylist([{"exam_id": "e", "eye": "OD", "status": "done"}], schema=older), tmp_path / "part"
     )
-    table = layout.read_table(tmp_path / "part", layout.MAPS_SCHEMA)
+    table = layout.read_table(tmp_path / "part", schemas.MAPS_SCHEMA)
     assert table[sorted(later)].isna().all(axis=None)
     assert isinstance(table, pd.DataFrame)
 

@@ -426,7 +426,7 @@ def test_an_old_run_still_opens(finished_run: Path) -> None:
 
     values = json.loads((finished_run / "run.json").read_text())
     assert values.pop("kind") == "model"
-    from workbench.audit.layout import RunManifest
+    from workbench.audit.run_manifest import RunManifest
 
     manifest = RunManifest.model_validate(values)
     assert manifest.outputs is None

@@ -6,8 +6,9 @@ import pytest
 
 from workbench.audit.figures.figure import Answered, Figure, Found
 from workbench.audit.figures.referral import SHARES, referral_figures
-from workbench.audit.layout import CLEAN, MeasurementSpec
+from workbench.audit.layout import CLEAN
 from workbench.audit.row_names import ROW_NAMES
+from workbench.audit.run_manifest import MeasurementSpec
 from workbench.schema.specs import StressSpec
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workbench.audit import layout
+from workbench.audit import schemas
 from workbench.audit.results import open_run
 from workbench.audit.row_names import ROW_NAMES
 from workbench.schema.errors import WorkbenchError
@@ -14,10 +14,10 @@ from workbench.schema.grades import EYES
 
 def test_every_table_has_exactly_its_columns(finished_run: Path) -> None:
     run = open_run(finished_run)
-    assert list(run.eyes().columns) == layout.EXAMS_SCHEMA.names
-    assert list(run.rows().columns) == layout.ROWS_SCHEMA.names
-    assert list(run.decisions().columns) == layout.DECISIONS_SCHEMA.names
-    assert list(run.eye_answers().columns) == layout.EYES_SCHEMA.names
+    assert list(run.eyes().columns) == schemas.EXAMS_SCHEMA.names
+    assert list(run.rows().columns) == schemas.ROWS_SCHEMA.names
+    assert list(run.decisions().columns) == schemas.DECISIONS_SCHEMA.names
+    assert list(run.eye_answers().columns) == schemas.EYES_SCHEMA.names
     assert set(run.rows()["name"]) <= set(ROW_NAMES)
 
 

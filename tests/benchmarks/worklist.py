@@ -32,8 +32,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.run_folder import _manifest  # noqa: E402
-from workbench.audit import layout  # noqa: E402
-from workbench.audit.layout import CLEAN, AnalysisSummary, MeasurementSpec  # noqa: E402
+from workbench.audit import layout, run_manifest, schemas  # noqa: E402
+from workbench.audit.layout import CLEAN, AnalysisSummary  # noqa: E402
+from workbench.audit.run_manifest import MeasurementSpec  # noqa: E402
 from workbench.review.desk import Desk  # noqa: E402
 from workbench.review.reads import Submission  # noqa: E402
 from workbench.schema.files import write_json  # noqa: E402
@@ -69,8 +70,8 @@ def write_run(folder: Path, exams: int) -> None:
             ),
         }
     )
-    layout.write_manifest(folder, manifest)
-    layout.write_table(layout.exams_path(folder), eyes, layout.EXAMS_SCHEMA)
+    run_manifest.write_manifest(folder, manifest)
+    layout.write_table(layout.exams_path(folder), eyes, schemas.EXAMS_SCHEMA)
     truth = eyes["icdr_grade"].to_numpy(dtype=float).reshape(-1, 2)
     present = (eyes["status"] == "ok").to_numpy().reshape(-1, 2)
     decisions, answers = [], []
@@ -80,9 +81,9 @@ def write_run(folder: Path, exams: int) -> None:
         decisions.append(_decisions(measurement.id, eyes, truth, present, p))
         answers.append(_answers(measurement.id, eyes, present, p))
         _parts(folder, measurement.id, eyes, present, p)
-    layout.write_table(layout.analysis_path(folder, "decisions"), pd.concat(decisions), layout.DECISIONS_SCHEMA)
-    layout.write_table(layout.analysis_path(folder, "eyes"), pd.concat(answers), layout.EYES_SCHEMA)
-    layout.write_table(layout.analysis_path(folder, "rows"), [], layout.ROWS_SCHEMA)
+    layout.write_table(layout.analysis_path(folder, "decisions"), pd.concat(decisions), schemas.DECISIONS_SCHEMA)
+    layout.write_table(layout.analysis_path(folder, "eyes"), pd.concat(answers), schemas.EYES_SCHEMA)
+    layout.write_table(layout.analysis_path(folder, "rows"), [], schemas.ROWS_SCHEMA)
     summary = AnalysisSummary(score_cutoff=1.2, resamples=0, done=4 * exams, failed=0, skipped=0)
     write_json(layout.summary_path(folder), summary.model_dump())
 
@@ -108,7 +109,7 @@ def _eyes(exams: int, generator: np.random.Generator) -> pd.DataFrame:
         "split": "test",
         "dataset": "invented",
     }
-    return pd.DataFrame(columns).reindex(columns=layout.EXAMS_SCHEMA.names)
+    return pd.DataFrame(columns).reindex(columns=schemas.EXAMS_SCHEMA.names)
 
 
 def _probabilities(truth: np.ndarray, pull: float, generator: np.random.Generator) -> np.ndarray:
@@ -167,7 +168,7 @@ def _answers(name: str, eyes: pd.DataFrame, present: np.ndarray, p: np.ndarray) 
         predictive_entropy=_entropy(flat),
         **{f"p{grade}": flat[:, grade] for grade in range(5)},
     )
-    return table[kept].reindex(columns=layout.EYES_SCHEMA.names)
+    return table[kept].reindex(columns=schemas.EYES_SCHEMA.names)
 
 
 def _parts(folder: Path, name: str, eyes: pd.DataFrame, present: np.ndarray, p: np.ndarray) -> None:
@@ -177,12 +178,12 @@ def _parts(folder: Path, name: str, eyes: pd.DataFrame, present: np.ndarray, p: 
         count = len(eyes.iloc[here])
         status = np.where(present.ravel()[here], "done", "skipped")
         lists = pa.FixedSizeListArray.from_arrays(drawn[here].ravel(), DRAWS * 5).cast(pa.list_(pa.float32()))
-        columns = {field.name: pa.nulls(count, field.type) for field in layout.DRAWS_SCHEMA}
+        columns = {field.name: pa.nulls(count, field.type) for field in schemas.DRAWS_SCHEMA}
         columns |= {"exam_id": pa.array(eyes["exam_id"].iloc[here]), "eye": pa.array(eyes["eye"].iloc[here])}
         columns |= {"status": pa.array(status), "probabilities": lists}
         path = layout.part_path(folder, name, chunk)
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(columns, schema=layout.DRAWS_SCHEMA), path)
+        pq.write_table(pa.table(columns, schema=schemas.DRAWS_SCHEMA), path)
 
 
 def write_reads(folder: Path, reads: int) -> float:

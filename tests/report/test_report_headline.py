@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.report.conftest import Written
-from workbench.audit import layout
+from workbench.audit import layout, schemas
 from workbench.audit.results import open_run
 from workbench.report.attack_checks import credibility
 from workbench.report.figures import BINOMIAL, Figure, Figures, binomial_interval, exact_where_flat
@@ -20,12 +20,12 @@ from workbench.report.words import difference_words, full_words, points_words
 def _answer_with(folder: Path, wrong: list[bool], referred: list[bool]) -> str:
     """Return the answer of a run whose clean decisions are set by hand, one per exam."""
     path = layout.analysis_path(folder, "decisions")
-    table = layout.read_table(path, layout.DECISIONS_SCHEMA)
+    table = layout.read_table(path, schemas.DECISIONS_SCHEMA)
     clean = table.index[table["measurement"] == layout.CLEAN]
     table.loc[clean, "wrong"] = pd.array(wrong, dtype="boolean")
     table.loc[clean, "referred"] = pd.array(referred, dtype="boolean")
     table.loc[clean, "patient_id"] = [f"{number}" for number in range(len(clean))]
-    layout.write_table(path, table, layout.DECISIONS_SCHEMA)
+    layout.write_table(path, table, schemas.DECISIONS_SCHEMA)
     run = open_run(folder)
     return headline(run, conditions(run, Figures(run))).answer
 

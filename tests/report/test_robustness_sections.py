@@ -9,7 +9,7 @@ import pytest
 
 from tests.report.conftest import Written
 from tests.run_folder import STRESSES, make_run
-from workbench.audit import layout
+from workbench.audit import layout, schemas
 from workbench.audit.results import Run, open_run
 from workbench.report.certified import Smoothed, sentence
 from workbench.report.drawing import inline_svg
@@ -33,11 +33,11 @@ def one_eyed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("one_eyed") / "run"
     make_run(folder, 20, 1, (*STRESSES, *ONE_EYE), ("defocus", "haze"))
     path = layout.analysis_path(folder, "decisions")
-    table = layout.read_table(path, layout.DECISIONS_SCHEMA)
+    table = layout.read_table(path, schemas.DECISIONS_SCHEMA)
     judged = table["wrong"].notna()
     for eye, wrong in (("OD", table["exam_id"].str.endswith("4")), ("OS", ~table["exam_id"].str.endswith("7"))):
         table.loc[judged & (table["measurement"] == f"pgd@4.{eye}"), ["wrong", "silent_failure"]] = wrong
-    layout.write_table(path, table, layout.DECISIONS_SCHEMA)
+    layout.write_table(path, table, schemas.DECISIONS_SCHEMA)
     return open_run(folder)
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.payloads import PAYLOADS
 from tests.report.conftest import Written
 from tests.report.hostile import change_manifest, replace_text
-from workbench.audit import layout
+from workbench.audit import layout, run_manifest
 from workbench.audit.analysis import analyse
 from workbench.report.write import as_html, assemble, write_report
 from workbench.schema.errors import WorkbenchError
@@ -91,7 +91,7 @@ def test_payloads_in_what_the_data_say_are_shown_literally(run_copy: Path) -> No
     for column, payload in HOSTILE.items():
         pattern, replacement = ("exam-", f"{payload} exam-") if column == "exam_id" else ("^.+$", payload)
         replace_text(run_copy, column, pattern, replacement)
-    run_json = layout.read_manifest(run_copy).model_dump(mode="json")
+    run_json = run_manifest.read_manifest(run_copy).model_dump(mode="json")
     model = {**run_json["model"], "name": f"name {SIXTY}", "licence": f"licence {SIXTY}"}
     change_manifest(run_copy, model=model, dataset=f"dataset {SIXTY}", config={"note": f"note {SIXTY}"})
     page = Page(as_html(assemble(analyse(run_copy, resamples=20))))

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.run_folder import make_run
-from workbench.audit import layout
+from workbench.audit import layout, schemas
 from workbench.audit.outcomes import what_would_flip
 from workbench.audit.results import Run, open_run
 from workbench.review.cases import Case, CaseBook, EyeCase, eyes_disagree, stress_summary, veiled
@@ -72,8 +72,8 @@ def test_the_truth_changes_nothing_that_a_reader_sees(run_copy: Path) -> None:
     eyes["icdr_grade"] = 4 - eyes["icdr_grade"]
     for column in ("referable", "wrong", "silent_failure"):
         decisions[column] = ~decisions[column]
-    layout.write_table(layout.exams_path(run_copy), eyes, layout.EXAMS_SCHEMA)
-    layout.write_table(layout.analysis_path(run_copy, "decisions"), decisions, layout.DECISIONS_SCHEMA)
+    layout.write_table(layout.exams_path(run_copy), eyes, schemas.EXAMS_SCHEMA)
+    layout.write_table(layout.analysis_path(run_copy, "decisions"), decisions, schemas.DECISIONS_SCHEMA)
     assert (CaseBook(run).case("exam-006"), list(make_worklist(run)["exam_id"])) == before
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.reader_words import submission
-from workbench.audit import layout
+from workbench.audit import layout, schemas
 from workbench.audit.layout import CLEAN
 from workbench.audit.results import Run, open_run
 from workbench.review.cases import CaseBook, eyes_disagree
@@ -157,7 +157,7 @@ def test_an_exam_without_any_answer_stands_first_and_never_ranks(run_copy: Path)
     decisions.loc[lost, "called_referable"] = pd.NA
     decisions.loc[lost, "referred"] = True
     make_worklist(run)  # an index of the older analysis is there, and must not be used
-    layout.write_table(layout.analysis_path(run_copy, "decisions"), decisions, layout.DECISIONS_SCHEMA)
+    layout.write_table(layout.analysis_path(run_copy, "decisions"), decisions, schemas.DECISIONS_SCHEMA)
     worklist = make_worklist(run)
     assert worklist["exam_id"].iloc[0] == "exam-008"
     assert pd.isna(worklist["rank"].iloc[0])
@@ -349,7 +349,7 @@ def test_a_forgotten_patient_is_not_in_the_worklist_made_again_nor_named_where_i
 def test_the_viewer_flickers_to_another_visit_of_the_same_patient_and_of_nobody_else(run_copy: Path) -> None:
     eyes = open_run(run_copy).eyes()
     eyes.loc[eyes["exam_id"].isin(["exam-004", "exam-006"]), "patient_id"] = "twice"
-    layout.write_table(layout.exams_path(run_copy), eyes, layout.EXAMS_SCHEMA)
+    layout.write_table(layout.exams_path(run_copy), eyes, schemas.EXAMS_SCHEMA)
     desk = Desk(run_copy)
     for exam, stage in itertools.product(("exam-004", "exam-006"), ("single", "first")):
         panes = desk.viewer(exam, stage).panes
@@ -402,7 +402,7 @@ def test_an_exams_own_truth_has_no_part_in_its_risk(tmp_path: Path) -> None:
     decisions = run.decisions()
     mine = (decisions["exam_id"] == exam_id) & (decisions["measurement"] == CLEAN)
     decisions.loc[mine, "wrong"] = ~decisions.loc[mine, "wrong"]
-    layout.write_table(layout.analysis_path(run.folder, "decisions"), decisions, layout.DECISIONS_SCHEMA)
+    layout.write_table(layout.analysis_path(run.folder, "decisions"), decisions, schemas.DECISIONS_SCHEMA)
     after = make_worklist(run).set_index("exam_id")
     assert after.loc[exam_id, "risk"] == before.loc[exam_id, "risk"]
     assert not after["risk"].equals(before["risk"])  # others' curves did change

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
-from workbench.audit import layout
+from workbench.audit import layout, run_manifest, schemas
 from workbench.audit.attention import attention_tables
 from workbench.audit.cross_fit import CrossFit, cross_fit, shown
 from workbench.audit.figures.certified import certified_rows
@@ -18,12 +18,13 @@ from workbench.audit.figures.figure import Answered
 from workbench.audit.figures.mildest import mildest_rows
 from workbench.audit.figures.rows import figures, localisation_rows
 from workbench.audit.intake import RunIntake, intake_of
-from workbench.audit.layout import AnalysisSummary, MeasurementSpec
+from workbench.audit.layout import AnalysisSummary
 from workbench.audit.map_gate import map_rows, maps_withheld, with_withheld_rates
 from workbench.audit.patterns import refuse_other_pattern
 from workbench.audit.plan import Unit, units_of
 from workbench.audit.predictions_lacks import settle
 from workbench.audit.results import CHECKED, Run, checks_of_part, draws_of_rows, open_run
+from workbench.audit.run_manifest import MeasurementSpec
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import write_json
 from workbench.schema.grades import UNGRADED
@@ -45,7 +46,7 @@ def analyse(folder: Path, *, resamples: int = 1000) -> Run:
     Raises:
         WorkbenchError: a part is missing or damaged, or there is no clean measurement.
     """
-    run = Run(folder, layout.read_manifest(folder))
+    run = Run(folder, run_manifest.read_manifest(folder))
     drawn = [measurement for measurement in run.manifest.measurements if measurement.kind == "draws"]
     if not drawn or drawn[0].id != layout.CLEAN:
         raise WorkbenchError(f"the run at {folder} has no clean measurement", "audit again into an empty folder")
@@ -71,8 +72,8 @@ def analyse(folder: Path, *, resamples: int = 1000) -> Run:
     searched, withheld = mildest_rows(run, resamples=resamples), with_withheld_rates(run, refused, resamples=resamples)
     rows += [table for table in (searched, proved, of_maps, withheld) if len(table)]
     attention, means = attention_tables(run, withheld=set(refused))
-    layout.write_table(layout.analysis_path(folder, "attention"), attention, layout.ATTENTION_SCHEMA)
-    layout.write_table(layout.analysis_path(folder, "mean_maps"), means, layout.MEAN_MAPS_SCHEMA)
+    layout.write_table(layout.analysis_path(folder, "attention"), attention, schemas.ATTENTION_SCHEMA)
+    layout.write_table(layout.analysis_path(folder, "mean_maps"), means, schemas.MEAN_MAPS_SCHEMA)
     if attention:
         patients = dict(zip(eyes["exam_id"], eyes["patient_id"], strict=True))
         rows.append(localisation_rows(run.manifest, run.attention(), patients, resamples=resamples))
@@ -83,7 +84,7 @@ def analyse(folder: Path, *, resamples: int = 1000) -> Run:
 
 def cutoff_of_clean(folder: Path) -> float:
     """Return the cut-off of the referral score from an unfinished run's clean parts and intake."""
-    run = Run(folder, layout.read_manifest(folder))
+    run = Run(folder, run_manifest.read_manifest(folder))
     clean = run.manifest.measurement(layout.CLEAN)
     return _cutoff(run, _answered(run, run.eyes(), clean, intake_of(run)))
 
@@ -173,7 +174,7 @@ def _decide(run: Run, answered: Answered, cutoff: float, intake: RunIntake) -> A
     for grade in range(5):
         if f"p{grade}" not in eyes:
             eyes[f"p{grade}"] = np.nan
-    return answered.decided(table[layout.DECISIONS_SCHEMA.names], eyes.loc[measured, layout.EYES_SCHEMA.names])
+    return answered.decided(table[schemas.DECISIONS_SCHEMA.names], eyes.loc[measured, schemas.EYES_SCHEMA.names])
 
 
 def _why(reasons: dict[str, pd.Series]) -> list[str | None]:
@@ -183,9 +184,9 @@ def _why(reasons: dict[str, pd.Series]) -> list[str | None]:
 
 
 def _write(folder: Path, rows: pd.DataFrame, tables: pd.DataFrame, answers: pd.DataFrame) -> None:
-    layout.write_table(layout.analysis_path(folder, "eyes"), answers, layout.EYES_SCHEMA)
-    layout.write_table(layout.analysis_path(folder, "decisions"), tables, layout.DECISIONS_SCHEMA)
-    layout.write_table(layout.analysis_path(folder, "rows"), rows, layout.ROWS_SCHEMA)
+    layout.write_table(layout.analysis_path(folder, "eyes"), answers, schemas.EYES_SCHEMA)
+    layout.write_table(layout.analysis_path(folder, "decisions"), tables, schemas.DECISIONS_SCHEMA)
+    layout.write_table(layout.analysis_path(folder, "rows"), rows, schemas.ROWS_SCHEMA)
 
 
 def _write_summary(run: Run, cutoff: float | None, resamples: int, refused: dict[str, str]) -> None:

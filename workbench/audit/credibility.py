@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from workbench.audit.layout import CREDIBILITY_SCHEMA, CredibilitySetting
+from workbench.audit.run_manifest import CredibilitySetting
+from workbench.audit.schemas import CREDIBILITY_SCHEMA
 from workbench.data.exams import ExamBatch
 from workbench.stress.credibility.examination import examine
 from workbench.stress.credibility.subject import Subject

@@ -15,8 +15,8 @@ import pandas as pd
 from jaxtyping import Float, Int64, Shaped
 
 from workbench.audit.figures.figure import Answered, Refitted, judged_eyes
-from workbench.audit.layout import RunManifest
 from workbench.audit.predictions_lacks import NO_EYE, NO_GRADE, NO_PROBABILITY
+from workbench.audit.run_manifest import RunManifest
 from workbench.schema.grades import REFERABLE_GRADE, UNGRADED
 from workbench.schema.seeds import seed_for
 from workbench.schema.specs import PolicySpec

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from workbench.audit.config import AuditConfig
-from workbench.audit.layout import Member
+from workbench.audit.run_manifest import Member
 from workbench.models.checkpoint import checkpoint_folders, load_model, model_hash
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.model_card import ModelCard

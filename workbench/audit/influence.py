@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.audit.layout import INFLUENCES
+from workbench.audit.schemas import INFLUENCES
 from workbench.data.exams import Exams
 from workbench.explanation.trust.influence import exchanged, eye_only, mean_eye, with_fellow, without_fellow
 from workbench.schema.grades import EYES, REFERABLE_GRADE

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from workbench.audit import layout
+from workbench.audit import layout, schemas
 from workbench.audit.plan import units_of
 from workbench.audit.results import Run
 from workbench.schema.grades import EYES
@@ -66,7 +66,7 @@ def intake_of(run: Run) -> RunIntake:
     """Return what a run's parts say of the photographs, by the run's policy."""
     cutoffs = alone = None
     if run.manifest.reference_sha256 is not None:
-        table = layout.read_table(layout.reference_path(run.folder), layout.HELD_OUT_SCHEMA)
+        table = layout.read_table(layout.reference_path(run.folder), schemas.HELD_OUT_SCHEMA)
         held_out = {name: table[name].to_numpy(dtype=float) for name in UNLIKE_SCORES}
         percentile = run.manifest.policy.unlike_training_percentile
         cutoffs = unlike_cutoffs(held_out, run.manifest.policy.unlike_training_scores, percentile)

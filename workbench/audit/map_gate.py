@@ -9,12 +9,13 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from workbench.audit import layout
+from workbench.audit import schemas
 from workbench.audit.figures.figure import Figure
 from workbench.audit.figures.rows import row_of
-from workbench.audit.layout import INFLUENCES, TRUST_CHECKS, MeasurementSpec
 from workbench.audit.plan import units_of
 from workbench.audit.results import Run
+from workbench.audit.run_manifest import MeasurementSpec
+from workbench.audit.schemas import INFLUENCES, TRUST_CHECKS
 from workbench.metrics import referral
 from workbench.schema.maps import checked_as
 from workbench.schema.specs import MapPolicySpec
@@ -33,7 +34,7 @@ WORDS: Final = {
 def map_rows(run: Run, *, resamples: int) -> pd.DataFrame:
     """Return the rows of every map, check and influence of a run, with patient-clustered intervals."""
     rows = [row_of(run.manifest, measurement, figure, resamples) for measurement, figure in _figures(run)]
-    return pd.DataFrame(rows, columns=layout.ROWS_SCHEMA.names)
+    return pd.DataFrame(rows, columns=schemas.ROWS_SCHEMA.names)
 
 
 def maps_withheld(run: Run, rows: pd.DataFrame) -> dict[str, str]:
@@ -93,7 +94,7 @@ def with_withheld_rates(run: Run, refused: dict[str, str], *, resamples: int) ->
                 of=measurement.method,
             )
             rows.append(row_of(run.manifest, measurement, figure, resamples))
-    return pd.DataFrame(rows, columns=layout.ROWS_SCHEMA.names)
+    return pd.DataFrame(rows, columns=schemas.ROWS_SCHEMA.names)
 
 
 def reason_kind(reason: str) -> str:
@@ -104,7 +105,7 @@ def reason_kind(reason: str) -> str:
 def _figures(run: Run) -> Iterator[tuple[MeasurementSpec, Figure]]:
     for measurement in run.manifest.measurements:
         if measurement.kind == "influence":
-            table = _done(run, measurement, layout.INFLUENCE_SCHEMA.names[4:])
+            table = _done(run, measurement, schemas.INFLUENCE_SCHEMA.names[4:])
             yield from ((measurement, figure) for figure in _influence(table, run.referable_threshold))
         elif measurement.kind == "map_trust":
             table = _done(run, measurement, list(TRUST_CHECKS))

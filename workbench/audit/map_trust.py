@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from workbench.audit.layout import TRUST_CHECKS
+from workbench.audit.schemas import TRUST_CHECKS
 from workbench.explanation.registry import EXPLANATIONS
 from workbench.explanation.targets import ReferableTarget, target_named
 from workbench.explanation.trust.faithfulness import faithfulness, road_gain

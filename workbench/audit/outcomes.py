@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.audit.layout import CLEAN, RunManifest
+from workbench.audit.layout import CLEAN
+from workbench.audit.run_manifest import RunManifest
 from workbench.schema.words import strength_words, stress_name
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
-from workbench.audit.layout import PATTERN_SCHEMA, part_path, read_table
+from workbench.audit.layout import part_path, read_table
 from workbench.audit.plan import sample
+from workbench.audit.schemas import PATTERN_SCHEMA
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 from workbench.schema.specs import StressSpec

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.audit.layout import MeasurementSpec, RunManifest, part_path
+from workbench.audit.layout import part_path
+from workbench.audit.run_manifest import MeasurementSpec, RunManifest
 from workbench.schema.seeds import seed_for
 from workbench.schema.threat import OF_THE_REFERRAL, UNIVERSAL
 

@@ -15,10 +15,9 @@ from jaxtyping import Float32, Int64
 from pydantic import Field, model_validator
 
 import workbench
-from workbench.audit import layout
+from workbench.audit import layout, run_manifest, schemas
 from workbench.audit.analysis import analyse
 from workbench.audit.config import policy_of_a_file
-from workbench.audit.layout import Environment, MeasurementSpec, RunManifest
 from workbench.audit.lock import run_lock
 from workbench.audit.plan import all_units
 from workbench.audit.predictions_lacks import TOP_GRADE, why_no_score
@@ -33,6 +32,7 @@ from workbench.audit.predictions_table import (
 )
 from workbench.audit.predictions_values import Values, read_labels, read_values
 from workbench.audit.results import Run
+from workbench.audit.run_manifest import Environment, MeasurementSpec, RunManifest
 from workbench.schema.config import Config
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import canonical_hash, sha256_file
@@ -105,8 +105,8 @@ def audit_predictions(config: PredictionsConfig, out: Path | None = None, *, res
     folder = out or Path("runs") / f"predictions-{run.model_hash[:8]}"
     with run_lock(folder):
         _adopt(folder, run)
-        layout.write_table(layout.exams_path(folder), answers.eyes, layout.EXAMS_SCHEMA)
-        layout.write_manifest(folder, run)
+        layout.write_table(layout.exams_path(folder), answers.eyes, schemas.EXAMS_SCHEMA)
+        run_manifest.write_manifest(folder, run)
         _write_parts(folder, run, answers)
         return analyse(folder) if resamples is None else analyse(folder, resamples=resamples)
 
@@ -239,7 +239,7 @@ def _eyes(
             table[name] = table[name].fillna(stated)
     per_exam = table.groupby(level=0)[OF_THE_EXAM]
     table[OF_THE_EXAM] = table[OF_THE_EXAM].fillna(per_exam.transform("first"))
-    table = table.reset_index().reindex(columns=layout.EXAMS_SCHEMA.names)
+    table = table.reset_index().reindex(columns=schemas.EXAMS_SCHEMA.names)
     return table, place.fillna(-1).to_numpy(dtype=np.int64)
 
 
@@ -333,7 +333,7 @@ def _adopt(folder: Path, run: RunManifest) -> None:
         if (folder / "parts").exists():
             raise WorkbenchError(f"{folder} holds parts but no run.json", "choose another --out")
         return
-    found = layout.read_manifest(folder)
+    found = run_manifest.read_manifest(folder)
     if found.plan_hash == run.plan_hash:
         return
     changed = [name for name, one, other in _fields(found, run) if one != other]
@@ -353,7 +353,7 @@ def _write_parts(folder: Path, run: RunManifest, answers: Answers) -> None:
         stop = start + 2 * len(unit.exam_ids)
         path = layout.part_path(folder, layout.CLEAN, unit.chunk)
         layout.write_table(
-            path, _part(eyes.iloc[start:stop], answers.row[start:stop], answers.draws), layout.DRAWS_SCHEMA
+            path, _part(eyes.iloc[start:stop], answers.row[start:stop], answers.draws), schemas.DRAWS_SCHEMA
         )
         start = stop
 
@@ -361,7 +361,7 @@ def _write_parts(folder: Path, run: RunManifest, answers: Answers) -> None:
 def _part(eyes: pd.DataFrame, row: Int64[np.ndarray, " eye"], draws: Float32[np.ndarray, "row draw 5"]) -> pd.DataFrame:
     """Return the rows of one part."""
     done = row >= 0
-    part = eyes[KEYS].reindex(columns=layout.DRAWS_SCHEMA.names)
+    part = eyes[KEYS].reindex(columns=schemas.DRAWS_SCHEMA.names)
     part["status"] = np.where(done, "done", "skipped")
     part["reason"] = eyes["reason"].to_numpy()
     flat = draws.reshape(len(draws), -1)

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from workbench.audit.layout import RunManifest
+from workbench.audit.run_manifest import RunManifest
 from workbench.schema.grades import UNGRADED
 from workbench.uncertainty.decisions import EyeAnswers
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from workbench.audit.layout import RunManifest
 from workbench.audit.predictions_lacks import TOP_GRADE
+from workbench.audit.run_manifest import RunManifest
 from workbench.schema.words import percent
 
 

@@ -16,13 +16,13 @@ import pandas as pd
 import torch
 
 import workbench
-from workbench.audit import layout
+from workbench.audit import layout, run_manifest, schemas
 from workbench.audit.config import AuditConfig
 from workbench.audit.drawing import settled_drawing
 from workbench.audit.intake import needs_reference
-from workbench.audit.layout import CredibilitySetting, Environment, FittedOn, MeasurementSpec, RunManifest
 from workbench.audit.patterns import manifest_to_fit_on, pattern_id, places_not_judged
 from workbench.audit.results import maps_id, stressed_id, trust_id
+from workbench.audit.run_manifest import CredibilitySetting, Environment, FittedOn, MeasurementSpec, RunManifest
 from workbench.audit.units import Bench
 from workbench.data.exams import Exams, open_exams
 from workbench.explanation.checks import check_map
@@ -247,7 +247,7 @@ def table_of_eyes(exams: Exams) -> pd.DataFrame:
     _refuse_changed_photographs(exams.eyes)
     eyes = exams.eyes.drop(columns=["image_path"])
     eyes["pixels_sha256"] = list(_pixel_hashes(exams))
-    return eyes.reindex(columns=layout.EXAMS_SCHEMA.names)
+    return eyes.reindex(columns=schemas.EXAMS_SCHEMA.names)
 
 
 def _pixel_hashes(exams: Exams) -> Iterator[str | None]:
@@ -353,13 +353,13 @@ def adopt(folder: Path, planned: RunManifest, eyes: pd.DataFrame, bench: Bench |
     if not layout.manifest_path(folder).exists():
         if (folder / "parts").exists():
             raise WorkbenchError(f"{folder} holds parts but no run.json", "choose another --out")
-        layout.write_table(layout.exams_path(folder), eyes, layout.EXAMS_SCHEMA)
+        layout.write_table(layout.exams_path(folder), eyes, schemas.EXAMS_SCHEMA)
         if bench is not None and bench.unlike is not None:
             held_out = pd.DataFrame(bench.unlike.held_out)
-            layout.write_table(layout.reference_path(folder), held_out, layout.HELD_OUT_SCHEMA)
-        layout.write_manifest(folder, planned)
+            layout.write_table(layout.reference_path(folder), held_out, schemas.HELD_OUT_SCHEMA)
+        run_manifest.write_manifest(folder, planned)
         return planned
-    found = layout.read_manifest(folder)
+    found = run_manifest.read_manifest(folder)
     if found.plan_hash != planned.plan_hash:
         changed = "; ".join(differences(found, planned, folder, eyes)[:4])
         raise WorkbenchError(f"{folder} holds another audit: {changed}", "choose another --out, or undo the change")
@@ -372,7 +372,7 @@ def differences(found: RunManifest, planned: RunManifest, folder: Path, eyes: pd
     if found.model_hash != planned.model_hash:
         lines.append(f"the model was {found.model_hash[:12]}…, is {planned.model_hash[:12]}…")
     if found.exams_hash != planned.exams_hash:
-        before = layout.read_table(layout.exams_path(folder), layout.EXAMS_SCHEMA)
+        before = layout.read_table(layout.exams_path(folder), schemas.EXAMS_SCHEMA)
         lines.append(_changed_exam(before, eyes))
     if found.manifest_hash != planned.manifest_hash:
         lines.append(f"the manifest was {found.manifest_hash[:12]}…, is {planned.manifest_hash[:12]}…")

@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, UInt8
 from pydantic import ValidationError
 
-from workbench.audit import layout
-from workbench.audit.layout import AnalysisSummary, RunManifest, part_path, read_table
+from workbench.audit import layout, run_manifest, schemas
+from workbench.audit.layout import AnalysisSummary, part_path, read_table
 from workbench.audit.patterns import StoredPattern, read_pattern
 from workbench.audit.plan import missing_parts, units_of
+from workbench.audit.run_manifest import RunManifest
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 from workbench.schema.specs import StressSpec
@@ -65,7 +66,7 @@ class Run:
     @cached_property
     def exam_ids(self) -> tuple[str, ...]:
         """Every exam, in the run's order."""
-        eyes = read_table(layout.exams_path(self.folder), layout.EXAMS_SCHEMA)
+        eyes = read_table(layout.exams_path(self.folder), schemas.EXAMS_SCHEMA)
         return tuple(eyes["exam_id"].drop_duplicates())
 
     @property
@@ -76,27 +77,27 @@ class Run:
 
     def eyes(self) -> pd.DataFrame:
         """Two rows per exam, OD then OS: identity, status, reason, manifest columns, crop geometry."""
-        return read_table(layout.exams_path(self.folder), layout.EXAMS_SCHEMA)
+        return read_table(layout.exams_path(self.folder), schemas.EXAMS_SCHEMA)
 
     def rows(self) -> pd.DataFrame:
         """Every measured figure with its conditions; a figure that could not be had holds its reason."""
-        return read_table(layout.analysis_path(self.folder, "rows"), layout.ROWS_SCHEMA)
+        return read_table(layout.analysis_path(self.folder, "rows"), schemas.ROWS_SCHEMA)
 
     def decisions(self) -> pd.DataFrame:
         """One row per measurement and exam."""
-        return read_table(layout.analysis_path(self.folder, "decisions"), layout.DECISIONS_SCHEMA)
+        return read_table(layout.analysis_path(self.folder, "decisions"), schemas.DECISIONS_SCHEMA)
 
     def eye_answers(self) -> pd.DataFrame:
         """One row per measurement, exam and eye that was measured."""
-        return read_table(layout.analysis_path(self.folder, "eyes"), layout.EYES_SCHEMA)
+        return read_table(layout.analysis_path(self.folder, "eyes"), schemas.EYES_SCHEMA)
 
     def attention(self) -> pd.DataFrame:
         """One row per map and kind of mark: how much of the map lies on it; empty for a run that is older."""
-        return self._table_or_none("attention", layout.ATTENTION_SCHEMA)
+        return self._table_or_none("attention", schemas.ATTENTION_SCHEMA)
 
     def mean_maps(self) -> pd.DataFrame:
         """Attention over eyes laid on each other's optic disc, one row per method and grade; empty where unknown."""
-        return self._table_or_none("mean_maps", layout.MEAN_MAPS_SCHEMA)
+        return self._table_or_none("mean_maps", schemas.MEAN_MAPS_SCHEMA)
 
     def _table_or_none(self, name: Literal["attention", "mean_maps"], schema: pa.Schema) -> pd.DataFrame:
         path = layout.analysis_path(self.folder, name)
@@ -203,7 +204,7 @@ class Run:
     def examined(self) -> pd.DataFrame:
         """Return what was found of the attack under examination, one row per exam; empty where none was examined."""
         if all(one.id != layout.CREDIBILITY for one in self.manifest.measurements):
-            return pd.DataFrame(columns=layout.CREDIBILITY_SCHEMA.names)
+            return pd.DataFrame(columns=schemas.CREDIBILITY_SCHEMA.names)
         units = units_of(self.manifest, self.exam_ids, self.manifest.measurement(layout.CREDIBILITY))
         rows = pd.concat([self.part(layout.CREDIBILITY, unit.chunk) for unit in units], ignore_index=True)
         return rows[rows["status"] == "done"].drop_duplicates("exam_id").reset_index(drop=True)
@@ -211,7 +212,7 @@ class Run:
     def part(self, measurement: str, chunk: int) -> pd.DataFrame:
         """Return one stored part."""
         kind = self.manifest.measurement(measurement).kind
-        return read_table(part_path(self.folder, measurement, chunk), layout.PART_SCHEMAS[kind])
+        return read_table(part_path(self.folder, measurement, chunk), schemas.PART_SCHEMAS[kind])
 
     def _exam_part(self, measurement_id: str, exam_id: str) -> pd.DataFrame | None:
         if all(measurement.id != measurement_id for measurement in self.manifest.measurements):
@@ -221,7 +222,7 @@ class Run:
             return None
         measurement = self.manifest.measurement(measurement_id)
         part = read_table(
-            part_path(self.folder, measurement_id, chunk), layout.PART_SCHEMAS[measurement.kind], exam_id=exam_id
+            part_path(self.folder, measurement_id, chunk), schemas.PART_SCHEMAS[measurement.kind], exam_id=exam_id
         )
         return part if len(part) else None  # a sample need not hold the exam
 
@@ -318,7 +319,7 @@ def open_run(folder: Path) -> Run:
     Raises:
         WorkbenchError: no run there, parts still pending, or the analysis missing.
     """
-    manifest = layout.read_manifest(folder)
+    manifest = run_manifest.read_manifest(folder)
     run = Run(folder, manifest)
     missing = missing_parts(folder, manifest, _count_exams(folder))
     if missing:

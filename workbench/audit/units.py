@@ -20,11 +20,13 @@ from workbench.audit.certified import certified_row, head_margin_rows
 from workbench.audit.credibility import credibility_rows
 from workbench.audit.deployed import deployed_system
 from workbench.audit.influence import influence_rows
-from workbench.audit.layout import PART_SCHEMAS, MeasurementSpec, Member, label_png, part_path, write_table
+from workbench.audit.layout import label_png, part_path, write_table
 from workbench.audit.map_maker import MapMaker, number
 from workbench.audit.map_trust import MapExaminer
 from workbench.audit.patterns import StoredPattern, read_pattern, rows_of_pattern
 from workbench.audit.plan import Unit
+from workbench.audit.run_manifest import MeasurementSpec, Member
+from workbench.audit.schemas import PART_SCHEMAS
 from workbench.data.exams import ExamBatch, Exams
 from workbench.data.masks import read_labels
 from workbench.models.lesion_net import Detector

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from workbench.audit.config import AuditConfig
-from workbench.audit.layout import PART_SCHEMAS, part_path, write_table
+from workbench.audit.layout import part_path, write_table
 from workbench.audit.plan import Unit
+from workbench.audit.schemas import PART_SCHEMAS
 from workbench.audit.units import Bench, failed_rows, make_part
 from workbench.models.fast import keeping_copies
 from workbench.schema.errors import WorkbenchError

@@ -9,9 +9,10 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
-from workbench.audit.layout import CLEAN, RunManifest
+from workbench.audit.layout import CLEAN
 from workbench.audit.predictions_words import threshold_words
 from workbench.audit.results import Run
+from workbench.audit.run_manifest import RunManifest
 from workbench.metrics import agreement, bootstrap, calibration, discrimination, referral
 from workbench.report.figures import Figure, Figures, not_measured
 from workbench.report.headline import RATES, figure_of

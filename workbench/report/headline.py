@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from workbench.audit.layout import CLEAN, MeasurementSpec
+from workbench.audit.layout import CLEAN
 from workbench.audit.predictions_lacks import NEEDS_MODEL
 from workbench.audit.results import Run
+from workbench.audit.run_manifest import MeasurementSpec
 from workbench.metrics.bootstrap import Interval, clustered_interval
 from workbench.metrics.referral import mean
 from workbench.report.figures import BOOTSTRAP, Figure, Figures, exact_where_flat

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from workbench.audit.layout import RunManifest
 from workbench.audit.predictions_lacks import NEEDS_MODEL, why_no_score
 from workbench.audit.predictions_words import answer_name, threshold_words
+from workbench.audit.run_manifest import RunManifest
 from workbench.report.items import Evidence, Finding, not_assessed, reported
 from workbench.report.performance import Measured
 from workbench.report.words import counted, full_words, listed

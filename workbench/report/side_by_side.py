@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from workbench.audit.layout import CLEAN, MeasurementSpec
+from workbench.audit.layout import CLEAN
 from workbench.audit.results import Run
+from workbench.audit.run_manifest import MeasurementSpec
 from workbench.report.attack_checks import credibility_of
 from workbench.report.compare import paired_difference, relation_of
 from workbench.report.figures import Figure, Figures

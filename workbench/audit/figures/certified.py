@@ -12,12 +12,12 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from workbench.audit import layout
+from workbench.audit import schemas
 from workbench.audit.figures.figure import NOTHING, Answered, Figure, Found, floats
 from workbench.audit.figures.rows import row_of
-from workbench.audit.layout import MeasurementSpec
 from workbench.audit.plan import units_of
 from workbench.audit.results import Run
+from workbench.audit.run_manifest import MeasurementSpec
 from workbench.metrics.referral import mean
 from workbench.schema.specs import SmoothingSpec
 
@@ -41,7 +41,7 @@ def certified_rows(run: Run, clean: Answered, *, resamples: int) -> pd.DataFrame
         if measurement.kind in ("certified", "head_margin")
         for figure in _figures(run, measurement, known)
     ]
-    return pd.DataFrame(rows, columns=layout.ROWS_SCHEMA.names)
+    return pd.DataFrame(rows, columns=schemas.ROWS_SCHEMA.names)
 
 
 def radii(spec: SmoothingSpec) -> list[float]:

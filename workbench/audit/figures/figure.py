@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 
-from workbench.audit.layout import MeasurementSpec
+from workbench.audit.run_manifest import MeasurementSpec
 from workbench.metrics.bootstrap import Interval
 from workbench.schema.grades import UNGRADED
 

@@ -8,12 +8,12 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from workbench.audit import layout
+from workbench.audit import schemas
 from workbench.audit.figures.figure import Figure, floats
 from workbench.audit.figures.rows import row_of
-from workbench.audit.layout import MeasurementSpec
 from workbench.audit.plan import units_of
 from workbench.audit.results import Run
+from workbench.audit.run_manifest import MeasurementSpec
 
 LEVELS: Final = (1.0, 2.0, 3.0, 4.0, 5.0)
 
@@ -28,7 +28,7 @@ def mildest_rows(run: Run, *, resamples: int) -> pd.DataFrame:
         if measurement.kind == "mildest"
         for figure in _figures(run, measurement, patients)
     ]
-    return pd.DataFrame(rows, columns=layout.ROWS_SCHEMA.names)
+    return pd.DataFrame(rows, columns=schemas.ROWS_SCHEMA.names)
 
 
 def _figures(run: Run, measurement: MeasurementSpec, patients: dict[str, str]) -> Iterator[Figure]:

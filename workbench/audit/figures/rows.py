@@ -17,8 +17,9 @@ from workbench.audit.figures.rates import changes, checked, per_exam, photograph
 from workbench.audit.figures.referral import referral_figures
 from workbench.audit.figures.subgroups import subgroups
 from workbench.audit.figures.two_eyes import two_eye_figures
-from workbench.audit.layout import ROWS_SCHEMA, MeasurementSpec, RunManifest
 from workbench.audit.predictions_lacks import why_not
+from workbench.audit.run_manifest import MeasurementSpec, RunManifest
+from workbench.audit.schemas import ROWS_SCHEMA
 from workbench.metrics import bootstrap
 from workbench.schema.seeds import seed_for
 from workbench.uncertainty.decisions import referable_threshold

@@ -13,7 +13,7 @@ from workbench.stress.credibility.subject import Subject
 
 
 def examine(subject: Subject) -> Facts:
-    """Return the facts of `audit.layout.CREDIBILITY_SCHEMA`, column by column; what does not apply is left out."""
+    """Return the facts of `audit.schemas.CREDIBILITY_SCHEMA`, column by column; what does not apply is left out."""
     with watched(subject.model) as seen:
         answers, found = answering(subject), slopes(subject)
         facts: Facts = {
