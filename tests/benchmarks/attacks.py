@@ -1,6 +1,7 @@
 """Our attacks against the peers' on one model, one objective, the same exams and budget, side by side in one run.
 
     python tests/benchmarks/attacks.py --model runs/eyepacs256/model --data workspace/eyepacs256 --exams 16
+    python tests/benchmarks/attacks.py --model runs/eyepacs256/model --data workspace/eyepacs256 --shares 1 0.5
 
 Every attack is given the same two logits per exam (not referable, referable); what it returns is judged here, by the
 model itself in fp32. Peers: foolbox, torchattacks, ART and AutoAttack (pyautoattack), those installed; a folder
@@ -196,6 +197,16 @@ def compare(net: nn.Module, x: Tensor, label: Tensor, family: str, epsilon: floa
         print(f"robust accuracy minus the strongest peer's: {points:+.1f} points")
 
 
+def epsilon_that_breaks(share: float, net: nn.Module, x: Tensor, label: Tensor) -> float:
+    """Return an ε (1/255) at which our PGD breaks about that share of the exams; of all, four times that ε."""
+    low, high = 1e-3, 8.0
+    for _ in range(10):
+        middle = (low * high) ** 0.5
+        broken = float((called(net, ours_pgd(STEPS, fast=True)(net, x.clone(), label, middle)) != label).float().mean())
+        low, high = (low, middle) if broken >= share else (middle, high)
+    return float(f"{4 * high if share >= 1 else (low * high) ** 0.5:.3g}")
+
+
 def exams_of(arguments: argparse.Namespace) -> tuple[nn.Module, Tensor, Tensor]:
     """Return the network and exams of both eyes that it calls rightly."""
     model, card = load_model(arguments.model)
@@ -221,6 +232,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--exams", type=int, default=16)
     parser.add_argument("--epsilons", type=float, nargs="+", default=[2.0, 0.25])
+    parser.add_argument("--shares", type=float, nargs="*", default=[], help="ε that break these shares, instead")
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
@@ -231,8 +243,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     net, x, label = exams_of(arguments)
     with measuring(net):
+        epsilons = [epsilon_that_breaks(share, net, x, label) for share in arguments.shares] or arguments.epsilons
         for family in arguments.families:
-            for epsilon in arguments.epsilons:
+            for epsilon in epsilons:
                 compare(net, x, label, family, epsilon, arguments.repeats)
 
 
