@@ -77,8 +77,11 @@ class Search:
         return self.broken[rows]
 
     def _checked(self, rows: Int64[Tensor, " row"], x: Exams, margin: Float[Tensor, " row"]) -> Float[Tensor, " row"]:
-        """Return the margins, read in fp32 where one claims a break; a claim no better than a refused one is none."""
-        claims = margin > -CLAIM
+        """Return the margins, read in fp32 where one claims a break; a claim no better than a refused one is none.
+
+        An exam that is broken already and far past the goal is only pushed on: that needs no second look.
+        """
+        claims = (margin > -CLAIM) & ~(self.broken[rows] & (margin > SURE))
         stale = claims & (margin <= self._refused[rows])
         told = torch.where(stale, -math.inf, margin)
         fresh = (claims & ~stale).nonzero()[:, 0]
@@ -92,6 +95,8 @@ class Search:
 
 CLAIM = 0.02
 """How near to the goal, in log-odds, a margin in bf16 is read again in fp32."""
+SURE = 1.0
+"""A margin in bf16 above which the goal is reached in fp32 too: far more than a faithful copy may err."""
 
 
 def gradient(target: Target, x: Exams, loss: Loss) -> tuple[Float[Tensor, " exam"], Float[Tensor, " exam"], Exams]:
