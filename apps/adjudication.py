@@ -8,7 +8,7 @@ from workbench.review.desk import Desk
 from workbench.review.disputes import Dispute
 from workbench.review.entrance import names_switch, open_page, reader_name, true_names
 from workbench.review.words import PROTOCOL_WORDS
-from workbench.review.worklist_rows import plain_message, show_rows, turned
+from workbench.review.worklist_rows import plain_message, pressed_into, show_rows
 from workbench.schema.errors import WorkbenchError
 
 PAGE = 50
@@ -58,15 +58,8 @@ def table(desk: Desk, found: list[Dispute], done: set[str]) -> None:
         why = "; ".join(f"{eye}: {words}" for eye, words in one.why.items())
         cells = (*names, why, f"{len(one.reads)} readers", "decided" if one.exam_id in done else "")
         rows.append((desk.token(one.exam_id), cells))
-    show_rows(plain_message(COLUMNS, rows, begin=at * PAGE, total=len(found)), hear, key="disputes")
-
-
-def hear(what: str, value: str) -> None:
-    """Do what was pressed in the table, before the page is made anew."""
-    if what == "open":
-        st.session_state["opening"] = value
-    elif what == "turn":
-        st.session_state["disputes_page"] = turned(st.session_state["disputes_page"], value)
+    content = plain_message(COLUMNS, rows, begin=at * PAGE, total=len(found))
+    show_rows(content, pressed_into("opening", "disputes_page"), key="disputes")
 
 
 def open_exam(desk: Desk, exam_id: str) -> None:

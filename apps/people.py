@@ -9,7 +9,7 @@ from workbench.review.entrance import current, door_of, open_page, require
 from workbench.review.erase_dialog import erase_button
 from workbench.review.markup import literal, session_table
 from workbench.review.people import ROLES, People, User
-from workbench.review.worklist_rows import plain_message, show_rows, turned
+from workbench.review.worklist_rows import plain_message, pressed_into, show_rows
 from workbench.schema.errors import WorkbenchError
 
 PAGE = 50
@@ -63,15 +63,8 @@ def table(people: People, users: list[User]) -> None:
         seen = found[0].last_seen_at[:16].replace("T", " ") if found else "never"
         sessions = str(sum(session.state == "open" for session in found))
         rows.append((user.pseudonym, (user.display_name, roles, sessions, seen, user.subject, user.pseudonym)))
-    show_rows(plain_message(COLUMNS, rows, begin=at * PAGE, total=len(users)), hear, key="people")
-
-
-def hear(what: str, value: str) -> None:
-    """Do what was pressed in the table, before the page is made anew."""
-    if what == "open":
-        st.session_state["person"] = value
-    elif what == "turn":
-        st.session_state["people_page"] = turned(st.session_state["people_page"], value)
+    content = plain_message(COLUMNS, rows, begin=at * PAGE, total=len(users))
+    show_rows(content, pressed_into("person", "people_page"), key="people")
 
 
 def roles(people: People, user: User) -> None:

@@ -84,6 +84,15 @@ def fresh_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         desk.close()
 
 
+@pytest.fixture
+def database(where: Path | str, run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path | str:
+    """Return where the app keeps the reads of a run: its own SQLite file, or a PostgreSQL database."""
+    if isinstance(where, Path):
+        return run_copy / "reviews.sqlite"
+    monkeypatch.setenv(DATABASE_VARIABLE, where)
+    return where
+
+
 def _noted(opened: list[Desk]) -> Desk:
     opened.append(desk_from_environment())
     return opened[-1]

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from tests.apps.app_by_hand import EXAM, choose, open_app, open_exam, page, press, sent
 from tests.reader_words import submission
 from workbench.audit.results import open_run
-from workbench.review.desk import DATABASE_VARIABLE, Desk
+from workbench.review.desk import Desk
 from workbench.review.erasure import erase_patient
 from workbench.review.forgotten import erased_in, forget
 from workbench.review.pseudonyms import Pseudonyms
@@ -31,15 +31,6 @@ def patient(run_copy: Path) -> str:
     """Return the patient of `EXAM`, under a name that stands nowhere else."""
     eyes = open_run(run_copy).eyes()
     return str(eyes.loc[eyes["exam_id"] == EXAM, "patient_id"].iloc[0])
-
-
-@pytest.fixture
-def database(where: Place, run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """Return the database of the app: the run's own SQLite file, or a PostgreSQL one."""
-    if isinstance(where, Path):
-        return run_copy / "reviews.sqlite"
-    monkeypatch.setenv(DATABASE_VARIABLE, where)
-    return where
 
 
 def elsewhere(database: Place, folder: Path, patient: str) -> None:

@@ -20,21 +20,11 @@ from tests.apps.conftest import end, free_port, token, wait_until_healthy
 from tests.outage import outage
 from tests.outbound import asked, guarded
 from workbench.audit.results import open_run
-from workbench.review.desk import DATABASE_VARIABLE
 from workbench.review.store import ReviewStore
 
 PATIENCE = 120_000
 """Milliseconds: a bound for a busy machine, not a measurement."""
 Place = Path | str
-
-
-@pytest.fixture
-def place_of_reads(where: Place, run_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """Return where the app keeps the reads of a run: its own SQLite file, or a PostgreSQL database."""
-    if isinstance(where, Path):
-        return run_copy / "reviews.sqlite"
-    monkeypatch.setenv(DATABASE_VARIABLE, where)
-    return where
 
 
 def stored(where: Place, folder: Path) -> list[tuple[str, str, str, int | None]]:
@@ -50,7 +40,7 @@ def stored(where: Place, folder: Path) -> list[tuple[str, str, str, int | None]]
     "seconds", [0.3, pytest.param(60.0, marks=[pytest.mark.faults, pytest.mark.timeout(1800)])], ids=["small", "large"]
 )
 def test_r4_an_outage_is_said_the_entries_stay_in_sight_and_are_saved_once_after(
-    place_of_reads: Place,
+    database: Place,
     run_copy: Path,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
@@ -60,7 +50,7 @@ def test_r4_an_outage_is_said_the_entries_stay_in_sight_and_are_saved_once_after
     app = open_exam(run_copy, "review_only", monkeypatch)
     choose(choose(app, "OD", "grade", 1), "OS", "grade", 3)
     assert "Not saved yet; the draft is kept" in page(app)
-    with outage(place_of_reads, request):
+    with outage(database, request):
         until = time.monotonic() + seconds
         while True:
             app = press(app, "Save")
@@ -73,7 +63,7 @@ def test_r4_an_outage_is_said_the_entries_stay_in_sight_and_are_saved_once_after
         assert "your entries are in this tab alone" in page(app)
     app = press(press(app, "Save"), "Save")
     assert "Saved 20" in page(app)
-    assert stored(place_of_reads, run_copy) == [("Dr A", EXAM, "OD", 1), ("Dr A", EXAM, "OS", 3)]
+    assert stored(database, run_copy) == [("Dr A", EXAM, "OD", 1), ("Dr A", EXAM, "OS", 3)]
 
 
 class Server:

@@ -83,6 +83,24 @@ def turned(at: int, how: str) -> int:
     return {"first": 0, "previous": max(0, at - 1), "next": at + 1}.get(how, sys.maxsize)
 
 
+def pressed_into(opened: str, page: str) -> Callable[[str, str], None]:
+    """Return the ``hear`` of `show_rows` for a list that opens rows and is turned, and nothing else.
+
+    Args:
+        opened: of the session, where the token of the row that was opened goes.
+        page: of the session, where the number of the page stands.
+    """
+    import streamlit as st
+
+    def hear(what: str, value: str) -> None:
+        if what == "open":
+            st.session_state[opened] = value
+        elif what == "turn":
+            st.session_state[page] = turned(st.session_state[page], value)
+
+    return hear
+
+
 def show_rows(content: dict[str, Any], hear: Callable[[str, str], None], key: str = "exams") -> None:
     """Show a page of rows.
 
