@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import re
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.named_tests import collected, named, table
 
-PAGE = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")]
-NAMED = sorted(set(re.findall(r"`(tests/[\w/.]+)::(\w+)`", PAGE)))
+ROWS = table("faults.md")
+NAMED = named((ROOT / "docs" / "faults.md").read_text(encoding="utf-8"))
 FAULTS = ("R1", "R2", "R3", "R4", "R5", "R7", "A1", "A8", "A9", "X1", "X2", "X3", "P1", "P5")
 
 
@@ -25,16 +24,14 @@ def test_every_fault_has_a_row_with_what_was_injected_what_was_lost_and_a_test(f
 
 def test_every_test_that_is_named_exists() -> None:
     assert len(NAMED) > 30
-    for file, name in NAMED:
-        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-        assert name in [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)], f"{file}::{name}"
+    assert [test for test in NAMED if not collected(*test)] == []
 
 
 def test_a_row_that_says_both_names_a_test_that_runs_on_both() -> None:
     """Some test of the row takes a fixture that is made once per kind of database, by itself or through another."""
     for cells in ROWS:
         if len(cells) == 5 and cells[2] == "both":
-            files = {file for file, _ in re.findall(r"`(tests/[\w/.]+)::(\w+)`", cells[4])}
+            files = {file for file, _ in named(cells[4])}
             assert any(re.search(r"\b(where|new_place|store|filled|database)\b:", text_of(file)) for file in files)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
+from tests.named_tests import collected, named, table
 from tests.report.conftest import Written
 from workbench.report.attack_checks import credibility
 from workbench.schema.credibility import CHECKS, DECISIVE, Outcome, grade_of
@@ -15,10 +16,20 @@ PASSED: dict[int, Outcome] = dict.fromkeys(CHECKS, "passed")
 
 
 def test_the_page_says_what_the_code_says() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "credibility.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "credibility.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("| ") and line[2].isdigit()]
     assert rows == [f"| {number} | {' | '.join(words)} |" for number, words in CHECKS.items()]
     assert len(CHECKS) == 25
+
+
+def test_each_check_has_a_row_of_self_tests_and_each_test_that_is_named_exists() -> None:
+    rows = {cells[0]: cells for cells in table("credibility.md") if cells[0].startswith("check ")}
+    assert list(rows) == [f"check {number}" for number in CHECKS]
+    for _, known, held_by in rows.values():
+        assert known
+        assert named(held_by)
+    tests = named((ROOT / "docs" / "credibility.md").read_text(encoding="utf-8"))
+    assert [test for test in tests if not collected(*test)] == []
 
 
 @pytest.mark.parametrize("number", CHECKS)

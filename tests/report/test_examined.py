@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from tests.report.conftest import Written
+from workbench.audit import layout, schemas
+from workbench.audit.results import open_run, trust_id
 from workbench.report.attack_checks import credibility
-from workbench.report.examined import JUDGES, examined
+from workbench.report.examined import JUDGES, JUDGES_WITH_THE_PLAN, examined
+from workbench.report.figures import Figures
+from workbench.report.map_checks import maps_that_are_shown
 from workbench.schema.credibility import CHECKS
+from workbench.schema.files import write_text
 from workbench.schema.specs import CredibilityPolicySpec
 
 HONEST: dict[str, Any] = {
@@ -47,6 +53,7 @@ RAISED: list[tuple[int, dict[str, Any]]] = [
     (14, {"fixed_mask": False}),
     (15, {"averaged": [True, False, False, True]}),
     (16, {"fresh_wrong": 4}),
+    (17, {"clean_flip_share": None}),
     (18, {"best_kept": False}),
     (19, {"within_budget": False}),
     (19, {"survives_8bit": False}),
@@ -68,6 +75,57 @@ def test_an_honest_sample_passes(number: int) -> None:
 def test_each_check_can_be_raised(number: int, changed: dict[str, Any]) -> None:
     outcome, words = JUDGES[number](sample(**changed), POLICY)
     assert outcome == "failed", words
+
+
+@pytest.mark.parametrize("number", JUDGES_WITH_THE_PLAN)
+def test_an_honest_sample_of_a_run_passes(number: int, written: Written) -> None:
+    outcome, words = JUDGES_WITH_THE_PLAN[number](written.run, sample(silent_by_crossing=True, silent=True))
+    assert outcome == "passed", words
+
+
+@pytest.mark.parametrize(
+    ("number", "changed", "outcome"),
+    [
+        (4, {"classes": 1}, "failed"),
+        (21, {"no_draws": "draws are made by Ensemble"}, "failed"),
+        (21, {"silent_by_crossing": False, "silent": True}, "warning"),
+        (22, {"gradient_cut": True}, "warning"),
+        (22, {"gradient_cut": True, "square": None, "label_only": None}, "failed"),
+        (24, {"targeted": None}, "failed"),
+        (24, {"untargeted": None}, "failed"),
+    ],
+)
+def test_each_check_of_a_run_can_be_raised(
+    number: int, changed: dict[str, Any], outcome: str, written: Written
+) -> None:
+    found, words = JUDGES_WITH_THE_PLAN[number](written.run, sample(**changed))
+    assert found == outcome, words
+
+
+def test_every_check_but_that_of_the_maps_has_a_judge() -> None:
+    assert {*JUDGES, *JUDGES_WITH_THE_PLAN, 25} == set(CHECKS)
+    assert {number for number, _ in RAISED} | {4, 20, 21, 22, 24, 25} == set(CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "outcome"),
+    [("map_repeatability", 0.99, "passed"), ("map_repeatability", 0.01, "failed"),
+     ("map_randomised_likeness", 0.99, "failed"), ("map_randomised_likeness", None, "not run")],
+)  # fmt: skip
+def test_a_map_beyond_the_default_thresholds_is_raised_whatever_the_runs_policy(
+    run_copy: Path, name: str, value: float | None, outcome: str
+) -> None:
+    rows = open_run(run_copy).rows()
+    told = {"map_randomised_likeness": 0.0, "map_repeatability": 1.0, name: value}
+    like = {"measurement": trust_id("grad_cam"), "of": "grad_cam", "subgroup": "all", "at": None}
+    more = [rows.iloc[0].to_dict() | like | {"name": one, "value": number} for one, number in told.items()]
+    rows = pd.concat([rows[~rows["name"].isin(told)], pd.DataFrame(more).astype(rows.dtypes)], ignore_index=True)
+    layout.write_table(layout.analysis_path(run_copy, "rows"), rows, schemas.ROWS_SCHEMA)
+    summary = open_run(run_copy).summary.model_copy(update={"maps_withheld": {"integrated_gradients": "not checked"}})
+    write_text(layout.summary_path(run_copy), summary.model_dump_json())
+    changed = open_run(run_copy)
+    found, words = maps_that_are_shown(changed, Figures(changed))
+    assert found == outcome, words
 
 
 @pytest.mark.parametrize("number", [6, 7, 8, 11, 12, 13, 15, 16])

@@ -118,6 +118,7 @@ def test_what_is_too_far_for_the_budget_is_not_a_success(spec, model, exams) -> 
         (spec_of("spsa", 1.0, "linf", samples=0), "samples is 0"),
         (spec_of("sparse_l1", 1.0, "l1", sparsity=100.0), "sparsity is 100"),
         (spec_of("hop_skip_jump", 1.0, "l2", query=3), "did you mean 'queries'"),
+        (spec_of("hop_skip_jump", 1.0, "linf"), "works in l2, not linf .*or choose rays"),
         (StressSpec(name="cleverhans_spsa", strength=1, aim=Aim.model_validate({"knowledge": "labels"})), "needs scor"),
     ],
 )

@@ -30,8 +30,7 @@ def examined(run: Run, figures: Figures) -> dict[int, Found]:
         return of_maps
     policy = run.manifest.policy.credibility
     found = of_maps | {number: judge(facts, policy) for number, judge in JUDGES.items()}
-    found |= {4: _classes(run, facts), 21: _rule(run, facts), 22: _preparation(run, facts), 24: _plan(run, facts)}
-    return found
+    return found | {number: judge(run, facts) for number, judge in JUDGES_WITH_THE_PLAN.items()}
 
 
 def _yes(facts: pd.DataFrame, column: str) -> Bool[np.ndarray, " exam"]:
@@ -204,9 +203,11 @@ def _fresh(facts: pd.DataFrame, policy: CredibilityPolicySpec) -> Found:
 
 
 def _clean_flips(facts: pd.DataFrame, policy: CredibilityPolicySpec) -> Found:  # noqa: ARG001
+    if facts["no_draws"].notna().all():
+        return "not applicable", str(facts["no_draws"].iloc[0])
     share = facts["clean_flip_share"].dropna()
     if not len(share):
-        return "not applicable", str(facts["no_draws"].iloc[0])
+        return "failed", "the model makes draws, and how often they differ on the clean exam was not measured"
     return "passed", f"{percent(float(share.mean()), 1)} of single draws call the clean exam otherwise than most do"
 
 
@@ -297,6 +298,9 @@ def _rule(run: Run, facts: pd.DataFrame) -> Found:
 def _preparation(run: Run, facts: pd.DataFrame) -> Found:
     cut, model = _yes(facts, "gradient_cut"), run.manifest.model
     if cut.any():
+        used = facts.loc[cut, ["square", "label_only"]].notna().any(axis=1)
+        if not used.all():
+            return "failed", f"the gradient of {_exams(cut.sum())} is cut, and no attack without one was used"
         return "warning", f"the gradient of {_exams(cut.sum())} is cut; Square and RayS, which need none, were used"
     words = "the gradient reaches the pixels that the model is given"
     if isinstance(model, ModelCard) and (model.preprocess.local_average or model.preprocess.clahe):
@@ -310,3 +314,12 @@ def _plan(run: Run, facts: pd.DataFrame) -> Found:
     shares = [percent(float(_yes(facts, name).mean())) for name in ("untargeted", "targeted")]
     words = f"untargeted {shares[0]}, to the most severe grade {shares[1]}; run.json holds settings and the seed"
     return "passed", f"{words} {run.manifest.seed}"
+
+
+JUDGES_WITH_THE_PLAN: Final[dict[int, Callable[[Run, pd.DataFrame], Found]]] = {
+    4: _classes,
+    21: _rule,
+    22: _preparation,
+    24: _plan,
+}
+"""Those that need the run's plan beside the facts."""

@@ -19,7 +19,7 @@ from workbench.stress.auto_attack.descent import fgsm, pgd
 from workbench.stress.auto_attack.ensemble import auto_attack
 from workbench.stress.auto_attack.rays import rays
 from workbench.stress.auto_attack.square import square
-from workbench.stress.cleverhans.attacks import FROM_CLEVERHANS, LEAST_KNOWLEDGE, NORM_OF
+from workbench.stress.cleverhans.attacks import FROM_CLEVERHANS, INSTEAD, LEAST_KNOWLEDGE, NORM_OF
 from workbench.stress.corruptions.catalogue import CORRUPTIONS, check_severity
 from workbench.stress.corruptions.worst import WORST
 from workbench.stress.exam import EXAM_STRESSES, check_exam_stress
@@ -152,7 +152,8 @@ def _check_cleverhans(spec: StressSpec) -> None:
     """Refuse a norm that the attack does not work in, and an attacker who sees less than it needs."""
     norm, seen = NORM_OF[spec.name], ("labels", "scores", "gradients")
     if spec.strength and spec.aim.norm != norm:
-        raise WorkbenchError(f"{spec.name} works in {norm}, not {spec.aim.norm}", f"set aim: {{norm: {norm}}}")
+        other = INSTEAD.get((spec.name, spec.aim.norm), "")
+        raise WorkbenchError(f"{spec.name} works in {norm}, not {spec.aim.norm}", f"set aim: {{norm: {norm}}}{other}")
     if norm == "linf" and spec.strength > 255:
         raise WorkbenchError(f"epsilon is {spec.strength:g}", "give it in 1/255 of the pixel range, 0 to 255")
     needs = LEAST_KNOWLEDGE[spec.name]

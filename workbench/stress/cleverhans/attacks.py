@@ -229,6 +229,11 @@ NORM_OF: Final[Mapping[str, Norm]] = {
 }
 """The one norm that each works in; `aim.norm` must say so."""
 
+INSTEAD: Final[Mapping[tuple[str, Norm], str]] = {
+    ("cleverhans_hop_skip_jump", "linf"): ", or choose rays: it needs calls alone and works in linf",
+}
+"""What serves where CleverHans fails: its HopSkipJump raises TypeError in linf."""
+
 LEAST_KNOWLEDGE: Final[Mapping[str, Knowledge]] = {
     "cleverhans_cw": "gradients",
     "cleverhans_spsa": "scores",

@@ -38,11 +38,12 @@ def of_descents(subject: Subject, once: StressResult, classes: int) -> Facts:
         classes: that the model tells apart.
     """
     most_severe = Aim(goal="targeted", target_grade=classes - 1)
+    twice = _harder(subject, subject.epsilon)
     found: dict[str, Tensor] = {
         "already": once.already,
         "fgsm": subject.under("fgsm").success,
         "pgd": once.success,
-        "pgd_more": _harder(subject, subject.epsilon),
+        "pgd_more": twice,
         "within_budget": once.within_budget & once.in_box,
         "untargeted": _aimed(subject, Aim(goal="untargeted")),
         "targeted": _aimed(subject, most_severe),
@@ -52,11 +53,11 @@ def of_descents(subject: Subject, once: StressResult, classes: int) -> Facts:
     flipped, kept = once.flipped.tolist(), once.survives_8bit.tolist()
     lasts = subject.epsilon >= 1
     facts["survives_8bit"] = [saved if was and lasts else None for was, saved in zip(flipped, kept, strict=True)]
-    climbed, tells = ladder(subject), trace(subject)
+    climbed, tells = ladder(subject, once.success), trace(subject)
     facts |= {name: list(values.tolist()) for name, values in tells.items()}
     facts["ladder_epsilon"] = [list(climbed) for _ in range(len(subject))]
     facts["ladder"] = [list(column) for column in zip(*(one.tolist() for one in climbed.values()), strict=True)]
-    return facts | without_gradient(subject, holding(climbed))
+    return facts | without_gradient(subject, holding(climbed), twice)
 
 
 def _aimed(subject: Subject, aim: Aim) -> PerExam:
@@ -73,26 +74,35 @@ def _unbounded(subject: Subject) -> PerExam:
     return subject.under("apgd", FULL, steps=5 * subject.steps, stop=True).success
 
 
-def ladder(subject: Subject) -> dict[float, PerExam]:
-    """Return ε → what the attack breaks there, up to the whole pixel range."""
+def ladder(subject: Subject, broken: PerExam) -> dict[float, PerExam]:
+    """Return ε → what the attack breaks there, up to the whole pixel range; at the attack's own ε, ``broken``."""
     rungs = sorted({min(share * subject.epsilon, FULL) for share in RUNGS} | {FULL})
-    return {rung: subject.under("pgd", rung, steps=subject.steps, stop=True).success for rung in rungs}
+    found = {subject.epsilon: broken}
+    for rung in rungs:
+        if rung not in found:
+            found[rung] = subject.under("pgd", rung, steps=subject.steps, stop=True).success
+    return {rung: found[rung] for rung in rungs}
 
 
 def holding(climbed: dict[float, PerExam]) -> Float[Tensor, " exam"]:
     """Return per exam the largest ε below the whole range at which it holds; NaN: it breaks at each."""
-    held = torch.full((len(climbed[FULL]),), torch.nan)
+    held = torch.full((len(climbed[FULL]),), torch.nan, dtype=torch.float64)
     for epsilon, broken in sorted(climbed.items()):
         if epsilon < FULL:
             held = torch.where(broken, held, epsilon)
     return held
 
 
-def without_gradient(subject: Subject, at: Float[Tensor, " exam"], *, descend: bool = True) -> Facts:
+def without_gradient(subject: Subject, at: Float[Tensor, " exam"], twice: PerExam | None) -> Facts:
     """Return what a gradient is not needed for, each exam at the largest ε at which the descent had not broken it.
 
-    ``descend``: try the harder descent there first. Where the black box, random noise or a transferred attack breaks
-    what the harder descent does not, the gradient is not to be trusted. An exam without such an ε has null.
+    Where the black box, random noise or a transferred attack breaks what the harder descent does not, the gradient is
+    not to be trusted.
+
+    Args:
+        subject: the exams.
+        at: that ε of each exam; NaN: it has none, and its facts are null.
+        twice: what the harder descent broke at the attack's own ε; None: there is nothing to descend along.
     """
     names = ("holds", "square", "label_only", "noise", "transfer")
     facts: Facts = {name: [None] * len(subject) for name in names}
@@ -101,17 +111,24 @@ def without_gradient(subject: Subject, at: Float[Tensor, " exam"], *, descend: b
         rows = (at == epsilon).nonzero()[:, 0]
         some = replace(subject.of(rows), epsilon=epsilon)
         tried = {
-            "holds": ~_harder(some, epsilon) if descend else ~some.under("pgd", 0.0).success,
+            "holds": ~_even_so(some, None if twice is None else twice[rows], known=epsilon == subject.epsilon),
             "square": some.under("square", aim=Aim(knowledge="scores"), tries=some.tries).success,
             "label_only": some.under("rays", aim=Aim(knowledge="labels"), queries=some.queries).success,
             "noise": random_noise(some),
         }
-        if descend or some.surrogate is not None:  # a copy of a model without a gradient has none either
+        if twice is not None or some.surrogate is not None:  # a copy of a model without a gradient has none either
             tried["transfer"] = transferred(some)
         for name, values in tried.items():
             for row, value in zip(rows.tolist(), values.tolist(), strict=True):
                 facts[name][row] = value
     return facts
+
+
+def _even_so(some: Subject, twice: PerExam | None, *, known: bool) -> PerExam:
+    """Return what is broken there with twice the effort, which is ``twice`` where ``known``; without one, the wrong."""
+    if twice is None:
+        return some.under("pgd", 0.0).success
+    return twice if known else _harder(some, some.epsilon)
 
 
 def random_noise(subject: Subject) -> PerExam:

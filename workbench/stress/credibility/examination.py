@@ -26,7 +26,7 @@ def examine(subject: Subject) -> Facts:
         }
         crossed = subject.x
         if bool(found.cut.all()):  # nothing to descend along: what follows is for the black box
-            facts |= without_gradient(subject, torch.full((len(subject),), subject.epsilon), descend=False)
+            facts |= without_gradient(subject, torch.full((len(subject),), subject.epsilon, dtype=torch.float64), None)
         else:
             once = subject.under("pgd", steps=subject.steps)
             facts |= of_descents(subject, once, answers.classes)
