@@ -12,6 +12,7 @@ from workbench.schema.specs import StressSpec
 from workbench.stress.apply import StressResult, calls, clean_answers
 from workbench.stress.exam import EXAM_STRESSES, Eyes, Pixels, Rearranged, check_exam_stress, chosen_eyes
 from workbench.stress.norms import linf
+from workbench.stress.target import check_pixels
 
 
 def apply_exam_stress(
@@ -38,9 +39,10 @@ def apply_exam_stress(
         clean_logits: the model's answers to ``x`` in fp32, where they are known.
 
     Raises:
-        WorkbenchError: a strength other than 0 and 1, an option.
+        WorkbenchError: a strength other than 0 and 1, an option, pixels outside [0, 1].
     """
     check_exam_stress(spec)
+    check_pixels(x)
     chosen = chosen_eyes(spec, seeds)
     mixed = Rearranged(x.clone(), present.clone(), ("",) * len(x))
     if spec.strength:

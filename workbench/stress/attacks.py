@@ -22,6 +22,7 @@ from torch import Tensor
 from workbench.models.referable import referable_log_odds
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES, REFERABLE_GRADE, UNGRADED
+from workbench.stress.target import check_gradient, check_pixels
 
 Model = Callable[[Tensor], Tensor]
 
@@ -125,13 +126,19 @@ class Crossing:
         self._furthest = self._past(margin)
 
     def __call__(self, x: Float[Tensor, "exam 6 height width"]) -> Float[Tensor, "exam 2"]:
-        """Return (0, the scaled log-odds) per exam."""
+        """Return (0, the scaled log-odds) per exam.
+
+        Raises:
+            WorkbenchError: a gradient is wanted, and the model has none.
+        """
         moved = torch.where(self._movable, x, self._clean)
         margins = referable_log_odds(self._model(moved)) - self._boundary
         worse = margins.detach().amax(dim=1)
         self._remember(moved.detach(), worse)
         scale = worse.abs().clamp(min=1.0)[:, None]
         smooth = torch.logsumexp(margins / scale, dim=1)
+        if torch.is_grad_enabled() and x.requires_grad:
+            check_gradient(smooth)
         return torch.stack([torch.zeros_like(smooth), smooth], dim=1)
 
     def _past(self, margin: Float[Tensor, " exam"]) -> Float[Tensor, " exam"]:
@@ -155,10 +162,7 @@ def _check(x: Tensor, generators: Sequence[torch.Generator], epsilon: float) -> 
         raise WorkbenchError(f"epsilon is {epsilon:g}", "give it in 1/255 of the pixel range, 0 to 255")
     if x.dtype != torch.float32:
         raise WorkbenchError(f"x is {x.dtype}", "an attack works in float32; use autocast inside the model")
-    if not (torch.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
-        raise WorkbenchError(
-            f"x spans {x.min():g} to {x.max():g}", "pixels lie in [0, 1]; look for NaN or a scale of 255"
-        )
+    check_pixels(x)
     if len(generators) != len(x):
         raise WorkbenchError(f"{len(generators)} generators for {len(x)} exams", "give one generator per exam")
 

@@ -109,6 +109,28 @@ def pooled_answers(deployed: Deployed, x: Tensor, present: Tensor, seeds: Sequen
     return Answers(deployed.pool(drawn).clamp(min=smallest).log(), deployed.score(drawn))
 
 
+def check_pixels(x: Float[Tensor, "exam 6 height width"]) -> None:
+    """Refuse pixels that are not finite or not in [0, 1].
+
+    Raises:
+        WorkbenchError: says what they span.
+    """
+    if not (torch.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
+        raise WorkbenchError(
+            f"x spans {x.min():g} to {x.max():g}", "pixels lie in [0, 1]; look for NaN or a scale of 255"
+        )
+
+
+def check_gradient(value: Tensor) -> None:
+    """Refuse to follow the gradient of what has none: a model outside autograd.
+
+    Raises:
+        WorkbenchError: it has none.
+    """
+    if not value.requires_grad:
+        raise WorkbenchError("the model has no gradient", "attack it with square, or aim.knowledge: scores")
+
+
 def aim_at(
     model: nn.Module,
     x: Float[Tensor, "exam 6 height width"],
@@ -140,10 +162,7 @@ def aim_at(
         WorkbenchError: pixels outside [0, 1]; a goal about the referral, and no rule or no cut-off; a goal that no
             attack here reaches.
     """
-    if not (torch.isfinite(x).all() and x.min() >= 0 and x.max() <= 1):
-        raise WorkbenchError(
-            f"x spans {x.min():g} to {x.max():g}", "pixels lie in [0, 1]; look for NaN or a scale of 255"
-        )
+    check_pixels(x)
     if threat.goal not in GOALS:
         raise WorkbenchError(f"no attack reaches the goal {threat.goal!r} yet", f"choose one of {', '.join(GOALS)}")
     if threat.goal in OF_THE_REFERRAL and (deployed is None or deployed.cutoff is None):

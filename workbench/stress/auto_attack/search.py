@@ -11,9 +11,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from workbench.models.fast import fast_copy
-from workbench.schema.errors import WorkbenchError
 from workbench.stress.goals import not_applicable
-from workbench.stress.target import Target
+from workbench.stress.target import Target, check_gradient
 
 Exams = Float[Tensor, "exam 6 height width"]
 Loss = Callable[[Target, Exams], Float[Tensor, " exam"]]
@@ -105,8 +104,7 @@ def gradient(target: Target, x: Exams, loss: Loss) -> tuple[Float[Tensor, " exam
     with torch.enable_grad():
         answered = target.answered(pixels)
         value = loss(answered, pixels)
-        if not value.requires_grad:
-            raise WorkbenchError("the model has no gradient", "attack it with square, or aim.knowledge: scores")
+        check_gradient(value)
         margin = value if loss is hard_margin else answered.margin(pixels)
         (slope,) = torch.autograd.grad(value.sum(), pixels)
     return value.detach(), margin.detach(), torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0)

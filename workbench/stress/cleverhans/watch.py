@@ -11,7 +11,7 @@ from torch import Tensor
 
 from workbench.schema.errors import WorkbenchError
 from workbench.stress.norms import NORMS, project
-from workbench.stress.target import Target
+from workbench.stress.target import Target, check_gradient
 
 AT_ONCE: Final = 32
 """Pictures in one pass of the model: SPSA and HopSkipJump ask for hundreds of them."""
@@ -58,12 +58,15 @@ class Watch:
 
         Raises:
             OutOfQueriesError: more pictures than may be looked at.
+            WorkbenchError: the attack wants a gradient, and the model has none.
         """
         if self._left is not None:
             self._left -= len(pictures)
             if self._left < 0:
                 raise OutOfQueriesError
         margins = torch.cat([self._answer(some) for some in torch.split(pictures, AT_ONCE)])
+        if torch.is_grad_enabled() and pictures.requires_grad:
+            check_gradient(margins)
         if self._labels:
             margins = torch.where(margins > 0, 1.0, -1.0)
         return torch.stack([torch.zeros_like(margins), margins], dim=1)
@@ -112,10 +115,6 @@ def exam_by_exam(
     clean = model.clean
     if len(generators) != len(clean):
         raise WorkbenchError(f"{len(generators)} generators for {len(clean)} exams", "give one generator per exam")
-    if not (torch.isfinite(clean).all() and clean.min() >= 0 and clean.max() <= 1):
-        raise WorkbenchError(
-            f"x spans {clean.min():g} to {clean.max():g}", "pixels lie in [0, 1]; look for NaN or a scale of 255"
-        )
     found = []
     for exam, generator in enumerate(generators):
         target = model.of(torch.tensor([exam]))
