@@ -17,6 +17,7 @@ from workbench.audit.figures.certified import certified_rows
 from workbench.audit.figures.figure import Answered
 from workbench.audit.figures.mildest import mildest_rows
 from workbench.audit.figures.rows import figures, localisation_rows
+from workbench.audit.figures.smallest import smallest_rows
 from workbench.audit.intake import RunIntake, intake_of
 from workbench.audit.layout import AnalysisSummary
 from workbench.audit.map_gate import map_rows, maps_withheld, with_withheld_rates
@@ -70,7 +71,8 @@ def analyse(folder: Path, *, resamples: int = 1000) -> Run:
     assert clean is not None
     proved = certified_rows(run, clean, resamples=resamples)
     searched, withheld = mildest_rows(run, resamples=resamples), with_withheld_rates(run, refused, resamples=resamples)
-    rows += [table for table in (searched, proved, of_maps, withheld) if len(table)]
+    smallest = smallest_rows(run, resamples=resamples)
+    rows += [table for table in (searched, smallest, proved, of_maps, withheld) if len(table)]
     attention, means = attention_tables(run, withheld=set(refused))
     layout.write_table(layout.analysis_path(folder, "attention"), attention, schemas.ATTENTION_SCHEMA)
     layout.write_table(layout.analysis_path(folder, "mean_maps"), means, schemas.MEAN_MAPS_SCHEMA)

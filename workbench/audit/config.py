@@ -11,7 +11,15 @@ from pydantic import Field, model_serializer, model_validator
 
 from workbench.schema.config import Config, load_config
 from workbench.schema.maps import MapSpec
-from workbench.schema.specs import FIRST_AIM, PolicySpec, SmoothingSpec, StressSpec, ViewSpec, without_first_aim
+from workbench.schema.specs import (
+    FIRST_AIM,
+    PolicySpec,
+    SmallestSpec,
+    SmoothingSpec,
+    StressSpec,
+    ViewSpec,
+    without_first_aim,
+)
 from workbench.schema.threat import Aim, Eyes
 
 SAMPLE = 64
@@ -118,6 +126,29 @@ class SeveritySearchPlan(Config):
     exams: int | None = Field(default=SAMPLE, ge=1, description="a sample drawn by hash; null: every exam")
 
 
+class SmallestEpsilonPlan(Config):
+    """Up to which ε, and in which norms, the smallest that turns each call is searched."""
+
+    largest: dict[Literal["linf", "l2", "l1"], float] = Field(
+        default_factory=dict,
+        description="norm: the largest ε tried (linf: in 1/255; l2, l1: of the pixel range [0, 1]); none: no search",
+    )
+    eyes: Eyes = Field(default="both", description="both, OD, OS, or worst_of_one: the eye that needs less")
+    steps: int = Field(default=20, ge=1, description="of PGD, and then of Auto-PGD, at each ε")
+    halvings: int = Field(default=6, ge=1, le=16, description="of the interval below the first ε that turned the call")
+    exams: int | None = Field(default=SAMPLE, ge=1, description="a sample drawn by hash; null: every exam")
+
+    @model_validator(mode="after")
+    def _refuse_what_cannot_be(self) -> SmallestEpsilonPlan:
+        self.specs()
+        return self
+
+    def specs(self) -> tuple[SmallestSpec, ...]:
+        """Return one search per norm."""
+        shared = self.model_dump(include={"eyes", "steps", "halvings"})
+        return tuple(SmallestSpec(norm=norm, largest=largest, **shared) for norm, largest in self.largest.items())
+
+
 class FittingPlan(Config):
     """On which exams a perturbation that is one for all exams is fitted: of no patient who is judged under it."""
 
@@ -188,6 +219,9 @@ class AuditConfig(Config):
     severity_search: SeveritySearchPlan = Field(
         default_factory=SeveritySearchPlan, description="the mildest corruption that flips each call"
     )
+    smallest_epsilon: SmallestEpsilonPlan = Field(
+        default_factory=SmallestEpsilonPlan, description="the smallest ε that turns each call, by bisection"
+    )
     fitting: FittingPlan = Field(
         default_factory=FittingPlan, description="exams to fit the stresses universal and sensor_locked on"
     )
@@ -248,6 +282,7 @@ class AuditConfig(Config):
             "views",
             "stochastic_depth",
             "severity_search",
+            "smallest_epsilon",
             "fitting",
             "certified",
             "stressed_photographs",

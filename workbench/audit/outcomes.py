@@ -10,7 +10,8 @@ import pandas as pd
 
 from workbench.audit.layout import CLEAN
 from workbench.audit.run_manifest import RunManifest
-from workbench.schema.words import strength_words, stress_name
+from workbench.schema.specs import SmallestSpec
+from workbench.schema.words import epsilon_words, strength_words, stress_name
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,26 @@ def searched(mildest: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
         mildest: by corruption an exam's row of `MILDEST_SCHEMA`, see `Run.mildest`.
     """
     return tuple(_of_search(stress_name(name), found) for name, found in mildest.items())
+
+
+def smallest(found: Iterable[tuple[SmallestSpec, Mapping[str, Any]]]) -> tuple[str, ...]:
+    """Return in words, per norm, the smallest ε that turns the call of an exam.
+
+    Args:
+        found: the searches with an exam's row of `SMALLEST_SCHEMA`, see `Run.smallest`.
+    """
+    return tuple(_of_smallest(spec, row) for spec, row in found)
+
+
+def _of_smallest(spec: SmallestSpec, row: Mapping[str, Any]) -> str:
+    whose = {"both": "both eyes", "worst_of_one": "the weaker eye alone"}.get(spec.eyes, f"{spec.eyes} only")
+    which = f"Smallest attack, searched without draws ({spec.norm}, {whose})"
+    if row["already"]:
+        return f"{which}: the call is wrong without any."
+    if row["epsilon"] is None or pd.isna(row["epsilon"]):
+        return f"{which}: none up to {epsilon_words(spec.norm, spec.largest)} turns it."
+    saved = "" if row["survives_8bit"] else ", but not once saved as an 8-bit picture"
+    return f"{which}: turns at {epsilon_words(spec.norm, row['epsilon'])}{saved}."
 
 
 def _of_search(corruption: str, found: Mapping[str, Any]) -> str:

@@ -144,7 +144,7 @@ def measurements_of(config: AuditConfig, *, intake: bool = False) -> tuple[Measu
             raise WorkbenchError(f"severity_search: unknown corruption {name!r}", f"known are {', '.join(CORRUPTIONS)}")
         exams = config.severity_search.exams
         planned.append(MeasurementSpec(id=f"mildest.{name}", kind="mildest", method=name, exams=exams))
-    planned += [*_certificates(config), *_examination(config)]
+    planned += [*_smallest(config), *_certificates(config), *_examination(config)]
     for one in config.explanations.methods:
         check_map(one)
         planned.append(MeasurementSpec(id=maps_id(one.key), kind="maps", **_of(one), exams=config.explanations.exams))
@@ -172,6 +172,14 @@ def _examination(config: AuditConfig) -> list[MeasurementSpec]:
     chunk = _smaller(config, CREDIBILITY_CHUNK)
     return [
         MeasurementSpec(id=layout.CREDIBILITY, kind="credibility", exams=plan.exams, chunk=chunk, examined=examined)
+    ]
+
+
+def _smallest(config: AuditConfig) -> list[MeasurementSpec]:
+    """Return the searches for the smallest ε, one per norm."""
+    plan = config.smallest_epsilon
+    return [
+        MeasurementSpec(id=spec.measurement_id, kind="smallest", search=spec, exams=plan.exams) for spec in plan.specs()
     ]
 
 

@@ -23,7 +23,7 @@ from workbench.audit.plan import missing_parts, units_of
 from workbench.audit.run_manifest import RunManifest
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
-from workbench.schema.specs import StressSpec
+from workbench.schema.specs import SmallestSpec, StressSpec
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,16 @@ class Run:
         found = {one.method or "": [self._eye_row(one.id, exam_id, eye) for eye in EYES] for one in searched}
         done = {name: [row for row in rows if row and row["status"] == "done"] for name, rows in found.items()}
         return {name: rows[0] for name, rows in done.items() if rows}
+
+    def smallest(self, exam_id: str) -> tuple[tuple[SmallestSpec, dict[str, Any]], ...]:
+        """Return of each search for the smallest ε what it found for an exam, a row of `SMALLEST_SCHEMA`."""
+        found = []
+        for one in self.manifest.measurements:
+            rows = [self._eye_row(one.id, exam_id, eye) for eye in EYES] if one.search is not None else []
+            done = [row for row in rows if row and row["status"] == "done"]
+            if one.search is not None and done:
+                found.append((one.search, done[0]))
+        return tuple(found)
 
     def marks(self, measurement: str, exam_id: str, eye: str) -> UInt8[np.ndarray, "height width"] | None:
         """Return the labels of one eye by 'masks' or 'lesions' (places in `schema.lesions.LABELS`), or None."""

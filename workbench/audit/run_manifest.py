@@ -13,7 +13,7 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.files import write_text
 from workbench.schema.maps import MapSpec
 from workbench.schema.model_card import ModelCard, PredictionsCard
-from workbench.schema.specs import PolicySpec, SmoothingSpec, StressSpec
+from workbench.schema.specs import PolicySpec, SmallestSpec, SmoothingSpec, StressSpec
 
 FORMAT_VERSION: Final = 1
 
@@ -42,6 +42,7 @@ class MeasurementSpec(Config):
         "masks",
         "lesions",
         "mildest",
+        "smallest",
         "pattern",
         "certified",
         "head_margin",
@@ -57,6 +58,8 @@ class MeasurementSpec(Config):
     """Exams per unit, where a unit of the run's own size would keep one worker for minutes; None: the run's."""
     smoothing: SmoothingSpec | None = None
     """Of a certificate: the noise, and how surely."""
+    search: SmallestSpec | None = None
+    """Of the smallest ε: norm, largest, eyes and effort."""
     examined: CredibilitySetting | None = None
     """Of the credibility checks: the attack, and the effort."""
 
@@ -67,7 +70,7 @@ class MeasurementSpec(Config):
 
     def for_the_plan(self) -> dict[str, Any]:
         """Return it as ``run.json`` and the plan's hash have it; what came later is not there where it is None."""
-        later = {name for name in ("chunk", "smoothing", "map", "examined") if getattr(self, name) is None}
+        later = {name for name in ("chunk", "smoothing", "map", "search", "examined") if getattr(self, name) is None}
         return self.model_dump(mode="json", exclude=later)
 
 

@@ -167,6 +167,20 @@ MILDEST_SCHEMA: Final = pa.schema(
         ("accepted", pa.bool_()),  # of the exam: graders would accept each photograph, before and after
     ]
 )
+SMALLEST_SCHEMA: Final = pa.schema(
+    [
+        *_ROW_OF_A_PART,
+        (
+            "epsilon",
+            pa.float64(),
+        ),  # of the exam: the smallest that turns its call; 0 already wrong; null none up to the largest
+        ("already", pa.bool_()),  # the exam is wrong as it is
+        ("distance", pa.float64()),  # how far this eye was moved, in the norm's units
+        ("survives_8bit", pa.bool_()),  # the call is still turned after rounding to 8 bits; null where none was turned
+        ("seed", pa.int64()),
+    ]
+)
+"""linf in 1/255 of the pixel range; l2, l1 of the pixel range [0, 1]."""
 CERTIFIED_SCHEMA: Final = pa.schema(
     [
         *_ROW_OF_A_PART,
@@ -243,6 +257,7 @@ PART_SCHEMAS: Final = {
     "intake": INTAKE_SCHEMA,
     "influence": INFLUENCE_SCHEMA,
     "mildest": MILDEST_SCHEMA,
+    "smallest": SMALLEST_SCHEMA,
     "credibility": CREDIBILITY_SCHEMA,
     "certified": CERTIFIED_SCHEMA,
     "head_margin": HEAD_MARGIN_SCHEMA,

@@ -27,6 +27,7 @@ from workbench.audit.patterns import StoredPattern, read_pattern, rows_of_patter
 from workbench.audit.plan import Unit
 from workbench.audit.run_manifest import MeasurementSpec, Member
 from workbench.audit.schemas import PART_SCHEMAS
+from workbench.audit.smallest import smallest_rows
 from workbench.data.exams import ExamBatch, Exams
 from workbench.data.masks import read_labels
 from workbench.models.lesion_net import Detector
@@ -444,6 +445,15 @@ def _mildest(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int])
     }
 
 
+def _smallest(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
+    if measurement.search is None:
+        raise WorkbenchError(f"{measurement.id} names no search", "audit again into an empty folder")
+    batch = bench.exams.batch(indices)
+    seeds = [seed_for(bench.seed, exam_id, measurement.id) for exam_id in batch.exam_ids]
+    found = smallest_rows(bench.attacked, batch, measurement.search, seeds, threshold=bench.threshold)
+    return {(index, eye): found[place][eye] for place, index in enumerate(indices) for eye in range(2)}
+
+
 def _certified(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
     if measurement.smoothing is None:
         raise WorkbenchError(f"{measurement.id} names no noise", "audit again into an empty folder")
@@ -505,6 +515,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "masks": _masks,
     "lesions": _lesions,
     "mildest": _mildest,
+    "smallest": _smallest,
     "certified": _certified,
     "head_margin": _head_margin,
     "credibility": _credibility,

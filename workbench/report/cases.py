@@ -10,7 +10,7 @@ import pandas as pd
 
 from workbench.audit.layout import CLEAN
 from workbench.audit.map_credentials import MapCredentials, agreement_words
-from workbench.audit.outcomes import searched, stress_outcomes, what_would_flip
+from workbench.audit.outcomes import searched, smallest, stress_outcomes, what_would_flip
 from workbench.audit.predictions_lacks import NEEDS_MODEL
 from workbench.audit.predictions_words import answer_value, answer_words, threshold_words
 from workbench.audit.results import HeatMap, Run
@@ -199,6 +199,7 @@ def _flips(run: Run, exam_id: str) -> Iterator[str]:
         held = f"None of the {counted(len(outcomes), 'measured stress', 'measured stresses')} flips this call."
         yield what_would_flip(outcomes) or held
     yield from searched(run.mildest(exam_id))
+    yield from smallest(run.smallest(exam_id))
 
 
 def _eyes(run: Run, exam_id: str) -> Iterator[EyePicture]:

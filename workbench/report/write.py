@@ -25,6 +25,7 @@ from workbench.report import (
     outputs_only,
     performance,
     severity,
+    smallest,
     subgroups,
     uncertainty_charts,
     universal,
@@ -186,6 +187,7 @@ def as_html(report: Report) -> str:
         matrix=matrix(evidence.headline.conditions),
         weak_eyes=evidence.weak_eyes,
         searches=severity.searches(evidence.run, evidence.figures),
+        smallest=smallest.smallest(evidence.run, evidence.figures),
         proved=certified.proved(evidence.run, evidence.figures),
         commands=conditions.commands(evidence.run, bool(evidence.comparisons)),
         counts={status: sum(one.status == status for one in report.items) for status in STATUSES},
@@ -221,6 +223,8 @@ def _charts(run: Run, figures: Figures) -> dict[str, Markup]:
         drawn["corruption"] = charts.strength_chart(run, "corruption")
     if found := severity.searches(run, figures):
         drawn["severity"] = severity.severity_chart(found)
+    if least := smallest.smallest(run, figures):
+        drawn["smallest"] = smallest.smallest_chart(least)
     if proved := certified.proved(run, figures):
         drawn["certified"] = certified.certified_chart(proved)
     return {name: inline_svg(chart, name) for name, chart in drawn.items()}

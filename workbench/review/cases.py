@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from workbench.audit.layout import CLEAN
-from workbench.audit.outcomes import StressOutcome, searched, stress_outcomes
+from workbench.audit.outcomes import StressOutcome, searched, smallest, stress_outcomes
 from workbench.audit.predictions_lacks import NO_EYE
 from workbench.audit.results import Run
 from workbench.review.protocols import VISIBLE
@@ -183,7 +183,7 @@ class CaseBook:
             eyes=eyes,
             flags=tuple(self._flags(eyes, clean, withheld)),
             stresses=stress_outcomes(self.run.manifest, decisions),
-            searched=searched(self.run.mildest(exam_id)),
+            searched=(*searched(self.run.mildest(exam_id)), *smallest(self.run.smallest(exam_id))),
             withheld=withheld,
         )
 

@@ -75,6 +75,27 @@ class SmoothingSpec(Config):
         return self
 
 
+class SmallestSpec(Config):
+    """The search for the smallest ε that turns a call, in one norm."""
+
+    norm: Literal["linf", "l2", "l1"] = "linf"
+    largest: float = Field(gt=0, description="ε up to which it is searched, per eye; linf: 1/255; else: of [0, 1]")
+    eyes: Eyes = "both"
+    steps: int = Field(20, ge=1, description="of each attack at each ε")
+    halvings: int = Field(6, ge=1, le=16, description="of the interval below the first ε that turned the call")
+
+    @model_validator(mode="after")
+    def _refuse_too_large(self) -> SmallestSpec:
+        if self.norm == "linf" and self.largest > 255:
+            raise ValueError(f"largest is {self.largest:g}: in linf it is in 1/255 of the pixel range, up to 255")
+        return self
+
+    @property
+    def measurement_id(self) -> str:
+        """Return e.g. ``smallest.linf`` or ``smallest.l2.OD``."""
+        return f"smallest.{self.norm}" + ("" if self.eyes == "both" else f".{self.eyes}")
+
+
 class ViewSpec(Config):
     """How far a test-time view may go; none mirrors an eye."""
 

@@ -93,6 +93,15 @@ def size_words(stress: StressSpec) -> str:
     return size.get(stress.aim.norm, f"{stress.aim.norm} ε = {stress.strength:g}")
 
 
+def epsilon_words(norm: str, epsilon: float) -> str:
+    """Return a size as found, to two digits.
+
+    >>> epsilon_words("linf", 0.1234), epsilon_words("l2", 1.5)
+    ('ε = 0.12/255', 'l2 ε = 1.5')
+    """
+    return f"ε = {epsilon:.2g}/255" if norm == "linf" else f"{norm} ε = {epsilon:.2g}"
+
+
 def whose_words(stress: StressSpec) -> str:
     """Return which eyes are stressed and what for, where that is not both and the call, e.g. ``, OD only``."""
     eyes = {"both": "", "worst_of_one": ", the worse of one eye"}.get(stress.eyes, f", {stress.eyes} only")

@@ -183,7 +183,7 @@ def _try(target: Target, spec: StressSpec, y: Tensor, seeds: Sequence[int], thre
     stressed, in_box, within_budget = put_back(raw, clean, size, norm)
     if spec.aim.eight_bit:
         stressed = as_8_bit(stressed, clean, size, norm)
-    judge = _judge_of(target, seeds)
+    judge = judge_of(target, seeds)
     with torch.no_grad():
         logits = target(stressed)
         answered = judge if judge.deployed is not None else replace(judge, known=Answers(logits))
@@ -191,7 +191,7 @@ def _try(target: Target, spec: StressSpec, y: Tensor, seeds: Sequence[int], thre
     return _Try(clean, stressed, in_box, within_budget, logits, margin, before, why_not)
 
 
-def _judge_of(target: Target, seeds: Sequence[int]) -> Target:
+def judge_of(target: Target, seeds: Sequence[int]) -> Target:
     """Return the target that judges: where there are draws, on others than the attack saw, as many as decide."""
     if target.deployed is None:
         return target

@@ -55,11 +55,12 @@ def pgd(
         raise WorkbenchError(f"pgd: step_share is {step_share:g}", "a step is a share of epsilon, above 0 and up to 1")
     search = Search(target, stop=stop, fast=fast)
     for restart in range(restarts):
-        _descend(search, generators if restart else None, steps, step_share)
+        descend(search, generators if restart else None, steps, step_share)
     return search.best
 
 
-def _descend(search: Search, generators: Sequence[torch.Generator] | None, steps: int, step_share: float) -> None:
+def descend(search: Search, generators: Sequence[torch.Generator] | None, steps: int, step_share: float) -> None:
+    """Run projected gradient steps on the exams that still hold, from a random point, or from the exam without any."""
     rows = search.active()
     if not rows.numel():  # an earlier start broke every exam
         return
