@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.specs import StressSpec
 from workbench.schema.threat import Aim
+from workbench.schema.words import stress_name
 from workbench.stress.apply import apply_stress, put_back
 from workbench.stress.corruptions.worst import WORST
+from workbench.stress.exam import EXAM_STRESSES
 from workbench.stress.norms import NORMS
 from workbench.stress.registry import ATTACKS, CORRUPTIONS, STRESSES, bind
 
@@ -249,3 +251,8 @@ def test_bind_gives_the_stress_signature(model: TwoEyes, exams: tuple[Tensor, Te
     stress = bind(StressSpec(name="defocus", strength=2))
     generators = [torch.Generator().manual_seed(seed) for seed in SEEDS]
     assert stress(lambda pixels: model(pixels, present), x, y, generators).shape == x.shape
+
+
+def test_a_reader_tells_every_stress_from_every_other() -> None:
+    names = [stress_name(name) for name in (*STRESSES, *EXAM_STRESSES)]
+    assert len(set(names)) == len(names), sorted(name for name in names if names.count(name) > 1)

@@ -32,7 +32,7 @@ STRESS_NAMES: Final = {
     "universal": "Universal attack",
     "sensor_locked": "Sensor-locked attack",
     "universal_noise": "Signs by lot, the same for all",
-    "noise": "Sensor noise",
+    "noise": "Gaussian noise",
     "defocus": "Defocus",
     "underexposure": "Under-exposure",
     "overexposure": "Over-exposure",
