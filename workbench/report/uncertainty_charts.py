@@ -33,9 +33,10 @@ def reliability_points(run: Run, calibration: str) -> pd.DataFrame:
 
 
 def reliability_chart(run: Run, *, dark: bool = False) -> altair.HConcatChart:
-    """Return the reliability diagram as the model answers, and beside it under the policy's calibration."""
-    kinds = dict.fromkeys(("none", run.manifest.policy.calibration))
-    panels = [_reliability_panel(reliability_points(run, kind), CALIBRATION_NAMES[kind], dark) for kind in kinds]
+    """Return the reliability diagram as the model answers, beside it under the policy's calibration, if fitted."""
+    points = {kind: reliability_points(run, kind) for kind in ("none", run.manifest.policy.calibration)}
+    shown = {kind: found for kind, found in points.items() if kind == "none" or len(found)}
+    panels = [_reliability_panel(found, CALIBRATION_NAMES[kind], dark) for kind, found in shown.items()]
     return styled(altair.hconcat(*panels, spacing=28), dark)
 
 
