@@ -101,6 +101,23 @@ def test_an_unfaithful_copy_is_not_used() -> None:
     assert fast.net[1].weight.dtype == torch.float32
 
 
+@pytest.mark.skipif(not has_bf16(torch.device("cpu")), reason="this processor has no bf16 arithmetic")
+def test_a_copy_with_true_answers_and_a_wrong_gradient_is_used_where_only_answers_are_read() -> None:
+    class Rippled(Looped):
+        def forward(self, x: Tensor, present: Tensor) -> Tensor:
+            odds = super().forward(x, present)
+            return odds + 1e-4 * torch.sin(1e6 * odds)
+
+    model, x = Rippled().eval(), torch.rand(3, 6, 16, 16)
+    with keeping_copies(model):
+        exact = fast_copy(model, x, "fp32")
+        assert fast_copy(model, x) is exact
+        answers = fast_copy(model, x, reading=None)
+        assert answers.net[1].weight.dtype == torch.bfloat16
+        assert fast_copy(model, x, least_cosine=-1.0) is answers
+        assert fast_copy(model, x) is exact, "a judgement holds for its own bound"
+
+
 def test_a_model_that_cannot_be_copied_answers_itself() -> None:
     class Held(Looped):
         def __deepcopy__(self, memo: object) -> Held:

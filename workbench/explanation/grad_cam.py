@@ -7,6 +7,7 @@ channel's weight is the head's own), at the price of one forward pass. Captum's 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn import functional
 from workbench.explanation.feature_maps import last_feature_map, map_and_slopes
 from workbench.explanation.slopes import IMAGES_AT_ONCE, Targets
 from workbench.explanation.targets import unsaturated
-from workbench.models.fast import fast_copy, keeps_copies
+from workbench.models.fast import difference, fast_copy, keeps_copies
 from workbench.models.modes import measuring
 from workbench.models.precision import Precision
 
@@ -48,7 +49,8 @@ def grad_cam(
         target: ``logits -> one value per exam``.
         layer: the module whose output is read; None: the last that makes a picture of features.
         images_at_once: exams in one pass.
-        precision: see `fast_copy`; one pass is worth no fp32 copy, but where one is kept (`keeping_copies`) it serves.
+        precision: see `fast_copy`, judged by the probe's map at this layer; one pass is worth no fp32 copy, but where
+            one is kept (`keeping_copies`) it serves.
 
     Raises:
         WorkbenchError: the model ends in no feature map, or ``layer`` makes none.
@@ -89,8 +91,10 @@ def grad_cams(
     """Return `grad_cam` (``finer``: `layer_cam`) of several targets, e.g. both eyes', from one pass of the trunk."""
     with measuring(model):
         clean, seen = x.detach().clone(), present.clone()
-        net = fast_copy(model, clean, precision) if precision != "fp32" or keeps_copies(model) else model
-        layer = layer or last_feature_map(net, clean, seen, finer=finer)
+        layer = layer or last_feature_map(model, clean, seen, finer=finer)
+        net = model
+        if precision != "fp32" or keeps_copies(model):
+            net = fast_copy(model, clean, precision, reading=_Activation(layer, finer))
         pieces = zip(torch.split(clean, images_at_once), torch.split(seen, images_at_once), strict=True)
         asked = [unsaturated(target) for target in targets]
         coarse = torch.cat(
@@ -98,6 +102,18 @@ def grad_cams(
             dim=1,
         )
     return torch.stack([on_both_eyes(model, of_one.to(x.dtype), x, present) for of_one in coarse])
+
+
+@dataclass(frozen=True)
+class _Activation:
+    """The maps for and against, of the probe: bf16 may have a wrong gradient by the pixels and a true last map."""
+
+    layer: str
+    finer: bool
+
+    def __call__(self, net: nn.Module, x: Tensor, present: Tensor) -> Tensor:
+        features, slopes = map_and_slopes(net, self.layer, x, present, (difference,))
+        return class_activation(features, torch.cat([slopes, -slopes]), finer=self.finer)
 
 
 def class_activation(

@@ -17,6 +17,7 @@ from workbench.data.lit_disc import lit_disc
 from workbench.explanation.slopes import IMAGES_AT_ONCE, Targets, on_present_eyes, values_and_slopes
 from workbench.models.fast import fast_copy
 from workbench.models.modes import measuring
+from workbench.models.paired import PairedEyeNet
 from workbench.models.precision import Precision
 from workbench.schema.errors import WorkbenchError
 
@@ -96,80 +97,132 @@ def integrated_gradients_of(
 ) -> Float[Tensor, "target exam 6 height width"]:
     """Return `integrated_gradients` of several targets, e.g. both eyes'; Args and Raises as there.
 
-    One pass forward serves all of them at the first points; each target then has as many more as it needs.
+    One pass forward serves all of them, until one needs more points than another.
     """
     if (steps if steps is not None else most_steps) < 1:
         raise WorkbenchError(f"integrated gradients: steps is {steps}", "it must be a whole number from 1")
     with measuring(model):
         seen, clean = present.clone(), x.detach().clone()
-        way = clean - blurred_baseline(clean, seen)
         net = fast_copy(model, clean, precision)
-        path = _Path(net, clean, way, seen, images_at_once)
+        path = _Path.between(blurred_baseline(clean, seen), clean, seen, net, images_at_once)
         points = steps if steps is not None else min(FIRST, most_steps)
         everywhere = torch.arange(len(clean), device=clean.device)
-        maps = path.slopes(_midpoints(points), targets, everywhere) * way / points
+        slopes = path.slopes(_midpoints(points), targets, everywhere) / points
         if steps is None:
-            for one, target, change in zip(maps, targets, path.changes(targets), strict=True):
-                path.refine(one, target, change, tolerance, points, most_steps)
-        return torch.stack([on_present_eyes(one, present) for one in maps])
+            path.refine(slopes, targets, tolerance, points, most_steps)
+        return torch.stack([on_present_eyes(one, present) for one in path.at_pixels(slopes)])
 
 
 @dataclass(frozen=True)
 class _Path:
-    """From the exams without detail to the exams as they are: ``way`` is the difference."""
+    """From the exams without detail to the exams as they are, behind the part of a network that is affine.
 
-    net: nn.Module
+    A straight path stays one behind it, and so that part is run and differentiated once and not at every point.
+
+    Attributes:
+        baseline: and ``clean``: the path's ends, in pixels.
+        end: and ``way`` to it: behind the affine part, ``front``.
+        net: the rest: ``(front(x), present) -> logits``.
+    """
+
+    baseline: Float[Tensor, "exam 6 height width"]
     clean: Float[Tensor, "exam 6 height width"]
-    way: Float[Tensor, "exam 6 height width"]
+    end: Float[Tensor, "exam image channel height width"]
+    way: Float[Tensor, "exam image channel height width"]
     present: Bool[Tensor, "exam 2"]
+    front: Callable[[Tensor], Tensor]
+    net: Callable[[Tensor, Tensor], Tensor]
     at_once: int
+
+    @classmethod
+    def between(cls, baseline: Tensor, clean: Tensor, present: Tensor, net: nn.Module, at_once: int) -> _Path:
+        """Take a network apart where its front is known to be affine."""
+        front, rest = _apart(net, present)
+        with torch.no_grad():
+            end = front(clean)
+            way = end - front(baseline)
+        return cls(baseline, clean, end, way, present, front, rest, at_once)
 
     def slopes(
         self, places: Sequence[float], targets: Targets, rows: Int64[Tensor, " row"]
-    ) -> Float[Tensor, "target row 6 height width"]:
+    ) -> Float[Tensor, "target row image channel height width"]:
         """Return the targets' gradients of some exams, summed over places on the path; as many in a pass as fit."""
-        clean, way, present = self.clean[rows], self.way[rows], self.present[rows]
-        total = clean.new_zeros((len(targets), *clean.shape))
+        end, way, present = self.end[rows], self.way[rows], self.present[rows]
+        total = end.new_zeros((len(targets), *end.shape))
         together = max(1, self.at_once // len(rows))
         for few in (places[first : first + together] for first in range(0, len(places), together)):
-            points = torch.cat([clean - (1 - place) * way for place in few])
+            points = torch.cat([end - (1 - place) * way for place in few])
             slopes = values_and_slopes(self.net, points, present.repeat(len(few), 1), targets, self.at_once)[1]
-            total += slopes.reshape(len(targets), len(few), *clean.shape).sum(dim=1)
+            total += slopes.reshape(len(targets), len(few), *end.shape).sum(dim=1)
         return total
 
     def refine(
         self,
-        maps: Float[Tensor, "exam 6 height width"],
-        target: Callable[[Tensor], Tensor],
-        change: Float[Tensor, " exam"],
+        slopes: Float[Tensor, "target exam image channel height width"],
+        targets: Targets,
         tolerance: float,
         points: int,
         most: int,
     ) -> None:
-        """Give each map, in place, three times as many points until it adds up, or there are too many."""
-        going = torch.arange(len(maps), device=maps.device)
-        while points * 3 <= most:
-            missed = maps[going].flatten(1).sum(dim=1) - change[going]
-            # `not <=`, so that what is NaN goes on to the end and no further.
-            enough = missed.abs() <= tolerance * change[going].abs().clamp(min=LEAST_CHANGE)
-            going, points = going[~enough], points * 3
-            if not len(going):
-                return
-            new = self.slopes(_midpoints(points, new=True), (target,), going)[0]
-            maps[going] = maps[going] / 3 + new * self.way[going] / points
+        """Take each mean slope, in place, from three times as many points until it adds up, or there are too many.
+
+        Each of an exam's targets has as many as it needs; where all need more, a pass forward serves all.
+        """
+        changes = self.changes(targets)
+        allowed = tolerance * changes.abs().clamp(min=LEAST_CHANGE)
+        going = torch.ones_like(changes, dtype=torch.bool)
+        while (points := points * 3) <= most and going.any():
+            missed = torch.stack([(one * self.way).flatten(1).sum(dim=1) for one in slopes]) - changes
+            # `~ <=`, so that what is NaN goes on to the end and no further.
+            going &= ~(missed.abs() <= allowed)
+            every = going.all(dim=0)
+            groups = [
+                (range(len(targets)), every),
+                *((range(i, i + 1), going[i] & ~every) for i in range(len(targets))),
+            ]
+            for which, rows in ((which, rows.nonzero()[:, 0]) for which, rows in groups if rows.any()):
+                new = self.slopes(_midpoints(points, new=True), [targets[i] for i in which], rows)
+                for i, one in zip(which, new, strict=True):
+                    slopes[i, rows] = slopes[i, rows] / 3 + one / points
 
     def changes(self, targets: Targets) -> Float[Tensor, "target exam"]:
         """Return by how much each target changes along the path: what a map must add up to."""
 
-        def answers(x: Tensor, eyes: Tensor) -> Tensor:
-            logits = self.net(x, eyes)
+        def answers(points: Tensor, eyes: Tensor) -> Tensor:
+            logits = self.net(points, eyes)
             return torch.stack([target(logits) for target in targets])
 
         with torch.no_grad():
-            pieces = zip(
-                *(torch.split(each, self.at_once) for each in (self.clean, self.way, self.present)), strict=True
-            )
-            return torch.cat([answers(x, eyes) - answers(x - way, eyes) for x, way, eyes in pieces], dim=1)
+            pieces = zip(*(torch.split(each, self.at_once) for each in (self.end, self.way, self.present)), strict=True)
+            return torch.cat([answers(end, eyes) - answers(end - way, eyes) for end, way, eyes in pieces], dim=1)
+
+    def at_pixels(
+        self, slopes: Float[Tensor, "target exam image channel height width"]
+    ) -> Float[Tensor, "target exam 6 height width"]:
+        """Return the pixels' attributions: the mean slopes led back through the affine part, times the pixels' way."""
+        pixels = self.clean.clone().requires_grad_()
+        made = self.front(pixels)
+        led = [torch.autograd.grad(made, pixels, one, retain_graph=True)[0] for one in slopes]
+        return torch.stack(led) * (self.clean - self.baseline)
+
+
+def _apart(
+    net: nn.Module, present: Bool[Tensor, "exam 2"]
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
+    """Return an affine front of a network on these exams, ``x -> [exam, image, …]``, and what stands behind it.
+
+    A `PairedEyeNet` normalises with constants and a local average: affine. Of another network nothing is known.
+    """
+    if not isinstance(net, PairedEyeNet):
+        return (lambda x: x[:, None]), (lambda images, eyes: net(images[:, 0], eyes))
+
+    def front(x: Tensor) -> Tensor:
+        return net.prepare(x, present).reshape(len(x), -1, 6 if net.sees_both_eyes else 3, *x.shape[-2:])
+
+    def behind(images: Tensor, eyes: Tensor) -> Tensor:
+        return net.classify(net.pool(net.feature_dropout(net.trunk(images.flatten(0, 1)))), eyes)
+
+    return front, behind
 
 
 def _midpoints(points: int, *, new: bool = False) -> list[float]:

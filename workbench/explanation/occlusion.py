@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import torch
@@ -12,14 +13,17 @@ from torch.nn import functional
 
 from workbench.explanation.integrated_gradients import blurred_baseline
 from workbench.explanation.slopes import IMAGES_AT_ONCE, Targets, on_present_eyes
-from workbench.models.fast import FAITHFUL, fast_copy, keeping_copies
+from workbench.models.fast import fast_copy, keeping_copies
 from workbench.models.modes import measuring
 from workbench.models.paired import PairedEyeNet
 from workbench.models.precision import Precision
 from workbench.schema.errors import WorkbenchError
 
 COMPARED: Final = 8
-"""Windows of each eye on which bf16 is compared with fp32."""
+"""Windows of each eye, or masks of an exam, on which bf16 is compared with fp32."""
+
+ALIKE: Final = 0.99
+"""Least cosine there: more than `fast.FAITHFUL`, which the whole map is to reach, since a few may agree by luck."""
 
 Area = tuple[slice, slice]
 
@@ -91,7 +95,7 @@ def occlusions(
         clean, seen = x.detach().clone(), present.clone()
         maps, covered = clean.new_zeros((len(targets), *clean.shape)), clean.new_zeros(x.shape[-2:])
         blurred = blurred_baseline(clean, seen)
-        nets = dict.fromkeys((fast_copy(model, clean, precision), fast_copy(model, clean, "fp32")))
+        nets = _copies(model, clean, precision)
         for area in areas:
             covered[area] += 1
         for exam in range(len(x)):
@@ -135,37 +139,25 @@ def rise(
         keep: share of cells that are shown.
         seed: of the masks.
         images_at_once: exams in one pass.
-        precision: see `fast_copy`.
+        precision: see `fast_copy`; the first masks are tried in fp32, too, and all are where bf16 blurs their answers.
 
     Raises:
         WorkbenchError: fewer than two masks, or a share outside (0, 1).
     """
     if masks < 2 or not 0 < keep < 1:
         raise WorkbenchError(f"rise: {masks} masks, keep {keep}", "give 2 masks or more and a share between 0 and 1")
-    with measuring(model), torch.no_grad():
+    with measuring(model), keeping_copies(model), torch.no_grad():
         clean, seen = x.detach().clone(), present.clone()
-        detail = clean - (blurred := blurred_baseline(clean, seen))
-        net = fast_copy(model, clean, precision)
-        answered = clean.new_zeros(len(x))
-        product, first, second = (clean.new_zeros((rows, 2, *x.shape[-2:])) for rows in (len(x), 1, 1))
-        for shown in _masks(masks, grid, keep, seed, clean):
-            pixels = shown.repeat_interleave(3, dim=0)
-            value = torch.cat(
-                [
-                    target(net(few + pixels * rest, eyes)).to(clean.dtype)
-                    for few, rest, eyes in zip(
-                        *(torch.split(whole, images_at_once) for whole in (blurred, detail, seen)), strict=True
-                    )
-                ]
-            )
-            answered += value
-            product += value[:, None, None, None] * shown
-            first += shown
-            second += shown.square()
-        covariance = product / masks - (answered / masks)[:, None, None, None] * first / masks
-        variance = second / masks - (first / masks).square()
-        slope = covariance / variance.clamp(min=1e-6)
-        return on_present_eyes(slope.repeat_interleave(3, dim=1) / 3, seen)
+        blurred = blurred_baseline(clean, seen)
+        nets = _copies(model, clean, precision)
+        slopes = []
+        for exam in range(len(x)):
+            it = slice(exam, exam + 1)
+            fast, *exact = (_masked(net, clean[it], blurred[it], seen[it], target, images_at_once) for net in nets)
+            few = torch.stack([*islice(_masks(masks, grid, keep, seed, clean), COMPARED)])
+            one = next((other for other in exact if not _alike(_centred(fast(few)), _centred(other(few)))), fast)
+            slopes.append(_slope(one, _masks(masks, grid, keep, seed, clean), images_at_once))
+        return on_present_eyes(torch.stack(slopes).repeat_interleave(3, dim=1) / 3, seen)
 
 
 def _spans(side: int, window: int, stride: int) -> list[slice]:
@@ -174,8 +166,46 @@ def _spans(side: int, window: int, stride: int) -> list[slice]:
     return [slice(start, start + window) for start in starts]
 
 
+def _copies(model: nn.Module, x: Tensor, precision: Precision) -> list[nn.Module]:
+    """Return the copy to be used, and after it, if that is in bf16, the one in fp32."""
+    return [*dict.fromkeys((fast_copy(model, x, precision, reading=None), fast_copy(model, x, "fp32")))]
+
+
 def _alike(one: Tensor, other: Tensor) -> bool:
-    return bool(functional.cosine_similarity(one.flatten(), other.flatten(), dim=0) >= FAITHFUL)
+    return bool(functional.cosine_similarity(one.flatten(), other.flatten(), dim=0) >= ALIKE)
+
+
+def _centred(values: Tensor) -> Tensor:
+    return values - values.mean()
+
+
+def _masked(
+    net: nn.Module, x: Tensor, blurred: Tensor, present: Tensor, target: Callable[[Tensor], Tensor], at_once: int
+) -> Callable[[Float[Tensor, "mask 2 height width"]], Float[Tensor, " mask"]]:
+    """Return how the target of one exam answers when only what masks show has its detail."""
+
+    def answers(shown: Tensor) -> Tensor:
+        pieces = torch.split(shown.repeat_interleave(3, dim=1), at_once)
+        given = (blurred + pixels * (x - blurred) for pixels in pieces)
+        return torch.cat([target(net(few, present.expand(len(few), 2))).to(x.dtype) for few in given])
+
+    return answers
+
+
+def _slope(
+    answers: Callable[[Tensor], Tensor], masks: Iterator[Tensor], at_once: int
+) -> Float[Tensor, "2 height width"]:
+    """Return the covariance of the answer with each pixel's mask by the mask's variance; no mask is kept."""
+    sums: list[Any] = [0, 0, 0, 0, 0]
+    while few := [*islice(masks, at_once)]:
+        shown = torch.stack(few)
+        value = answers(shown)
+        made = (len(few), value.sum(), torch.einsum("m,mehw->ehw", value, shown), shown.sum(0), shown.square().sum(0))
+        sums = [total + part for total, part in zip(sums, made, strict=True)]
+    _, answered, product, first, second = (total / sums[0] for total in sums)
+    variance: Tensor = second - first.square()
+    slope: Tensor = (product - answered * first) / variance.clamp(min=1e-6)
+    return slope
 
 
 def _masks(masks: int, grid: int, keep: float, seed: int, x: Tensor) -> Iterator[Float[Tensor, "2 height width"]]:

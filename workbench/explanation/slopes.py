@@ -30,11 +30,11 @@ def value_and_slope(
 
 def values_and_slopes(
     model: Callable[[Tensor, Tensor], Tensor],
-    x: Float[Tensor, "exam 6 height width"],
+    x: Float[Tensor, "exam ..."],
     present: Bool[Tensor, "exam 2"],
     targets: Targets,
     images_at_once: int = IMAGES_AT_ONCE,
-) -> tuple[Float[Tensor, "target exam"], Float[Tensor, "target exam 6 height width"]]:
+) -> tuple[Float[Tensor, "target exam"], Float[Tensor, "target exam ..."]]:
     """Return the same for several targets: one pass forward serves all."""
     values, slopes = [], []
     for few, eyes in zip(torch.split(x, images_at_once), torch.split(present, images_at_once), strict=True):

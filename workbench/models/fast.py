@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
@@ -24,27 +24,61 @@ NEAR: Final = 5e-2
 """The same for bf16, which rounds to three digits; or this itself, where all logits are smaller than 1."""
 
 FAITHFUL: Final = 0.98
-"""Least cosine between the logits' gradients in bf16 and in fp32 on the probe; below it fp32 runs."""
+"""Least cosine between what is read from the copy in bf16 and in fp32 on the probe; below it fp32 runs."""
+
+Reading = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""What is to be read from a copy: ``(net, x, present) -> any shape``. Equal readings are judged once: hashable."""
 
 
-def fast_copy(model: nn.Module, x: Float[Tensor, "exam 6 height width"], precision: Precision = "auto") -> nn.Module:
+def pixel_slopes(net: nn.Module, x: Tensor, present: Tensor) -> Tensor:
+    """Return the gradient of a difference of logits by the pixels, summed over a few brightnesses as a path's is."""
+    light = torch.linspace(0.4, 1.0, 4).to(x)[:, None, None, None]
+    points = (x * light).requires_grad_()
+    logits = net(points, present.expand(4, 2))
+    slope = None
+    if logits.requires_grad:
+        (slope,) = torch.autograd.grad(difference(logits).sum(), points, allow_unused=True)
+    return torch.zeros_like(x[0]) if slope is None else slope.sum(dim=0)
+
+
+def difference(logits: Float[Tensor, "exam *eye grade"]) -> Float[Tensor, " exam"]:
+    """Return the last grade's logit less the first's, over both eyes: what stands for any target on the probe."""
+    return (logits[..., -1] - logits[..., 0]).flatten(1).sum(dim=1)
+
+
+def fast_copy(
+    model: nn.Module,
+    x: Float[Tensor, "exam 6 height width"],
+    precision: Precision = "auto",
+    *,
+    reading: Reading | None = pixel_slopes,
+    least_cosine: float = FAITHFUL,
+) -> nn.Module:
     """Return the fastest faithful copy, of the model's own class and with its modules' names; or the model itself.
 
     Its logits are float32. It is judged on a probe that depends on the image size alone, not on the exams: so an exam
-    has the same map, and the same attack, alone or in a batch.
+    has the same map, and the same attack, alone or in a batch. bf16 may give true answers and a wrong gradient: so it
+    is judged by what will be read from it.
 
     Args:
         model: ``(x, present) -> logits``, deterministic in evaluation mode; it is not changed.
         x: exams; their size is what counts.
-        precision: 'auto' or 'bf16' take bf16 where the processor has it and the probe's answer and gradient stay true;
+        precision: 'auto' or 'bf16' take bf16 where the processor has it and the probe's answer and reading stay true;
             'bf16' on a processor without it is refused.
+        reading: what will be read, besides the answers; None: nothing.
+        least_cosine: between the reading in bf16 and in fp32. An attack that checks in fp32 what it found may be
+            content with less.
 
     Raises:
         WorkbenchError: bf16 is asked of a processor without it.
     """
-    runs = resolve_precision(precision, x.device)
     exact = _kept(model, x, "fp32", lambda: _in_fp32(model, x))
-    return exact if runs == "fp32" else _kept(model, x, "bf16", lambda: _bf16_or(exact, model, x))
+    if resolve_precision(precision, x.device) == "fp32":
+        return exact
+    fast = _kept(model, x, "bf16", lambda: _bf16_or(exact, x))
+    if fast is exact or reading is None:
+        return fast
+    return _kept(model, x, ("bf16", reading, least_cosine), lambda: _judged(fast, exact, x, reading, least_cosine))
 
 
 _KEPT: Final[WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], nn.Module]]] = WeakKeyDictionary()
@@ -71,7 +105,7 @@ def keeps_copies(model: nn.Module) -> bool:
     return model in _KEPT
 
 
-def _kept(model: nn.Module, x: Tensor, how: str, make: Callable[[], nn.Module]) -> nn.Module:
+def _kept(model: nn.Module, x: Tensor, how: Hashable, make: Callable[[], nn.Module]) -> nn.Module:
     kept = _KEPT.get(model)
     if kept is None:
         return make()
@@ -93,14 +127,27 @@ def _in_fp32(model: nn.Module, x: Float[Tensor, "exam 6 height width"]) -> nn.Mo
             return model
 
 
-def _bf16_or(exact: nn.Module, model: nn.Module, x: Float[Tensor, "exam 6 height width"]) -> nn.Module:
-    """Return a faithful copy in bf16, or else ``exact``."""
-    with measuring(model):
+def _bf16_or(exact: nn.Module, x: Float[Tensor, "exam 6 height width"]) -> nn.Module:
+    """Return a copy in bf16 whose answer on the probe is near, or else ``exact``."""
+    with measuring(exact):
         try:
             fast = _in_bf16(copy.deepcopy(exact))
-            return fast if _faithful(fast, model, *_probe(x)) else exact
-        except Exception:  # an operation without bf16, or without a gradient
+            with torch.no_grad():
+                right, got = (net(*_probe(x)) for net in (exact, fast))
+            return fast if (right - got).abs().max() <= NEAR * right.abs().max().clamp(min=1.0) else exact
+        except Exception:  # an operation without bf16
             return exact
+
+
+def _judged(fast: nn.Module, exact: nn.Module, x: Tensor, reading: Reading, least_cosine: float) -> nn.Module:
+    """Return ``fast`` if what is read from it on the probe has the direction of what is read from ``exact``."""
+    with measuring(exact):
+        try:
+            right, got = (reading(net, *_probe(x)).flatten().float() for net in (exact, fast))
+        except Exception:  # an operation without a gradient in bf16
+            return exact
+    alike = not right.any() or functional.cosine_similarity(right, got, dim=0) >= least_cosine
+    return fast if alike else exact
 
 
 def _folded(
@@ -156,28 +203,23 @@ def _put(net: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _in_bf16(net: nn.Module) -> nn.Module:
-    """Cast the convolutions once: autocast would cast frozen weights in every pass. The heads stay fp32."""
+    """Cast the convolutions once: autocast would cast frozen weights in every pass. The heads stay fp32.
+
+    So does pooling, where the model names its feature map: a mean rounded to bf16 loses what one window changes.
+    """
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             module.to(torch.bfloat16)
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_pre_hook(_as_its_weights)
-    net.register_forward_hook(lambda _, __, logits: logits.float())
+    known = getattr(net, "feature_layer", None)
+    for module in (net, net.get_submodule(known)) if known else (net,):
+        module.register_forward_hook(lambda _, __, output: output.float())
     return net
 
 
 def _as_its_weights(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (inputs[0].to(cast("Tensor", module.weight).dtype), *inputs[1:])
-
-
-def _faithful(fast: nn.Module, model: nn.Module, x: Tensor, present: Tensor) -> bool:
-    """Return whether the copy's answer is near the model's, and its gradient has the same direction."""
-    with torch.no_grad():
-        right, got = model(x, present), fast(x, present)
-    if not (right - got).abs().max() <= NEAR * right.abs().max().clamp(min=1.0):
-        return False
-    one, other = _slopes(model, x, present).flatten(), _slopes(fast, x, present).flatten()
-    return not one.any() or bool(functional.cosine_similarity(one, other, dim=0) >= FAITHFUL)
 
 
 def _probe(
@@ -190,14 +232,3 @@ def _probe(
     down, across = (torch.linspace(-1, 1, side) for side in x.shape[-2:])
     probe = (fine * (down[:, None] ** 2 + across[None] ** 2 < 0.9)).to(x)
     return probe, torch.ones((1, 2), dtype=torch.bool, device=x.device)
-
-
-def _slopes(net: nn.Module, x: Tensor, present: Tensor) -> Tensor:
-    """Return the logits' gradient, summed over a few brightnesses as a path's is."""
-    light = torch.linspace(0.4, 1.0, 4).to(x)[:, None, None, None]
-    points = (x * light).requires_grad_()
-    logits = net(points, present.expand(4, 2))
-    slope = None
-    if logits.requires_grad:
-        (slope,) = torch.autograd.grad(logits[..., -1].sum() - logits[..., 0].sum(), points, allow_unused=True)
-    return torch.zeros_like(x[0]) if slope is None else slope.sum(dim=0)
