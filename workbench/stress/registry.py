@@ -18,7 +18,7 @@ from workbench.stress.auto_attack.apgd import apgd
 from workbench.stress.auto_attack.descent import fgsm, pgd
 from workbench.stress.auto_attack.ensemble import auto_attack
 from workbench.stress.auto_attack.rays import rays
-from workbench.stress.auto_attack.square import square
+from workbench.stress.auto_attack.square import refuse_square, square
 from workbench.stress.cleverhans.attacks import FROM_CLEVERHANS, INSTEAD, LEAST_KNOWLEDGE, NORM_OF
 from workbench.stress.corruptions.catalogue import CORRUPTIONS, check_severity
 from workbench.stress.corruptions.worst import WORST
@@ -131,6 +131,8 @@ def _check_aim(spec: StressSpec) -> None:
     if spec.name in FROM_CLEVERHANS:
         _check_cleverhans(spec)
         return
+    if spec.name == "square" or (spec.name, spec.aim.knowledge) == ("auto_attack", "scores"):
+        refuse_square(spec.aim.norm)
     if spec.name in UNIVERSAL and spec.aim.norm != "linf":
         raise WorkbenchError(f"{spec.name} cannot be bound by {spec.aim.norm}", "choose linf")
     if spec.name == "sensor_locked" and spec.eyes == "worst_of_one":

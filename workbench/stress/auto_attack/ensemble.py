@@ -16,7 +16,7 @@ from workbench.schema.grades import REFERABLE_GRADE
 from workbench.stress.auto_attack.apgd import climb
 from workbench.stress.auto_attack.minimal_norm import shrink
 from workbench.stress.auto_attack.search import Exams, Loss, Search, hard_margin, has_gradient, soft_margin
-from workbench.stress.auto_attack.square import search_squares
+from workbench.stress.auto_attack.square import SQUARE_NORMS, refuse_square, search_squares
 from workbench.stress.auto_attack.steps import refuse_norm
 from workbench.stress.target import Target
 
@@ -40,10 +40,10 @@ def auto_attack(
     """Return what the strongest of five attacks finds (after Croce, Hein 2020).
 
     Auto-PGD on the smooth margin, on the margin itself, and targeted; a minimal-norm attack; Square.
-    Where the attacker sees scores alone, or the model has no gradient, it is Square alone. Square is linf alone.
+    Where the attacker sees scores alone, or the model has no gradient, it is Square alone. Square is linf and l2 alone.
 
     Raises:
-        WorkbenchError: steps or tries < 1, a norm without a step, an attacker who sees labels alone.
+        WorkbenchError: steps or tries < 1, a norm without a step, or without a square where there is no gradient.
     """
     threat = target.case.threat
     refuse_norm("auto_attack", threat.norm)
@@ -57,7 +57,9 @@ def auto_attack(
         for loss in _towards(search):
             climb(search, loss, generators, math.ceil(steps / TARGETS))
         shrink(search, steps)
-    if threat.norm == "linf":
+    elif search.active().numel():
+        refuse_square(threat.norm)
+    if threat.norm in SQUARE_NORMS:
         search_squares(search, generators, tries)
     return search.best
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from workbench.schema.errors import WorkbenchError
+from workbench.schema.threat import Norm
 from workbench.stress.auto_attack.search import Exams, Search
+from workbench.stress.auto_attack.windows import LEAST_SIDE, eta, move_windows
+from workbench.stress.norms import NORMS
 from workbench.stress.target import Target
 
-FIRST_SHARE: Final = 0.8
-"""Share of an eye's pixels that the first square covers."""
+FIRST_SHARE: Final[Mapping[Norm, float]] = {"linf": 0.8, "l2": 0.1}
+"""Share of an eye's pixels that the first square covers, as in the paper's experiments."""
+SQUARE_NORMS: Final = tuple(FIRST_SHARE)
+TILES: Final = 5
+"""In l2: windows beside each other that the search begins with, along a side."""
 HALVINGS: Final = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """At which of 10 000 tries the share halves."""
 
@@ -26,12 +33,13 @@ def square(
     tries: int = 500,
     stop: bool = True,
 ) -> Exams:
-    """Return the best exam of a random search: squares of ±ε, one eye at a time, kept where the margin rises.
+    """Return the best exam of a random search, one eye at a time, kept where the margin rises.
 
-    Margins are compared in fp32: a square moves them by less than bf16 rounds.
+    In linf squares of ±ε; in l2 windows of the paper's η, that take over what another window gives up. Margins are
+    compared in fp32: a square moves them by less than bf16 rounds.
 
     Raises:
-        WorkbenchError: tries < 1, or a norm other than linf.
+        WorkbenchError: tries < 1, or a norm other than linf and l2.
     """
     refuse_square(target.case.threat.norm)
     if tries < 1:
@@ -45,10 +53,10 @@ def refuse_square(norm: str) -> None:
     """Refuse a norm in which no square is known.
 
     Raises:
-        WorkbenchError: it is not linf.
+        WorkbenchError: it is neither linf nor l2.
     """
-    if norm != "linf":
-        raise WorkbenchError(f"square cannot be bound by {norm}", "choose linf")
+    if norm not in SQUARE_NORMS:
+        raise WorkbenchError(f"square cannot be bound by {norm}", f"choose {' or '.join(SQUARE_NORMS)}")
 
 
 def search_squares(search: Search, generators: Sequence[torch.Generator], tries: int) -> None:
@@ -57,14 +65,13 @@ def search_squares(search: Search, generators: Sequence[torch.Generator], tries:
     if not rows.numel():
         return
     target = search.target.of(rows)
+    begin, move = MOVES[target.case.threat.norm]
     bound = target.size.repeat_interleave(3, dim=1)[:, :, None, None]
-    now = _stripes(target.clean, bound, [generators[row] for row in rows.tolist()])
+    now = begin(target.clean, bound, [generators[row] for row in rows.tolist()])
     top = torch.full((len(rows),), -math.inf).to(now)
     for step in range(tries + 1):
-        if step:
-            proposed = _squares(now, target, bound, [generators[row] for row in rows.tolist()], step, tries)
-        else:
-            proposed = now
+        own = [generators[row] for row in rows.tolist()]
+        proposed = move(now, target, bound, own, step / tries) if step else now
         with torch.no_grad():
             margin = target.margin(proposed)
         better = margin > top
@@ -84,20 +91,76 @@ def _stripes(clean: Exams, bound: Tensor, generators: Sequence[torch.Generator])
     return (clean + bound * (2 * signs - 1).to(clean)).clamp(0.0, 1.0)
 
 
-def _squares(
-    now: Exams, target: Target, bound: Tensor, generators: Sequence[torch.Generator], step: int, tries: int
-) -> Exams:
-    height, width = now.shape[2:]
-    share = FIRST_SHARE / 2 ** sum(step / tries * 10_000 > halving for halving in HALVINGS)
-    side = max(1, min(round(math.sqrt(share * height * width)), height - 1, width - 1))
+def _squares(now: Exams, target: Target, bound: Tensor, generators: Sequence[torch.Generator], done: float) -> Exams:
+    side = _side(now, FIRST_SHARE["linf"], done)
     proposed = now.clone()
-    movable = target.size > 0
     for exam, generator in enumerate(generators):
-        eyes = movable[exam].nonzero()[:, 0]
-        eye = int(eyes[int(torch.randint(0, len(eyes), (), generator=generator))])
-        top = int(torch.randint(0, height - side + 1, (), generator=generator))
-        left = int(torch.randint(0, width - side + 1, (), generator=generator))
-        signs = 2.0 * torch.randint(0, 2, (3, 1, 1), generator=generator) - 1
-        place = exam, slice(3 * eye, 3 * eye + 3), slice(top, top + side), slice(left, left + side)
+        eye = _eye(target, exam, generator)
+        rows, columns = _place(now, side, generator)
+        signs = _signs(generator)
+        place = exam, slice(3 * eye, 3 * eye + 3), rows, columns
         proposed[place] = (target.clean[place] + bound[exam, 3 * eye] * signs.to(now)).clamp(0.0, 1.0)
     return proposed
+
+
+def _tiles(clean: Exams, bound: Tensor, generators: Sequence[torch.Generator]) -> Exams:
+    """Return the exams with windows of η beside each other, of either sign in each colour, at the full ε per eye."""
+    height, width = clean.shape[2:]
+    side = max(1, min(height, width) // TILES)
+    change = torch.zeros_like(clean)
+    for exam, generator in enumerate(generators):
+        for eye in (slice(0, 3), slice(3, 6)):
+            for top in range((height - TILES * side) // 2 if height >= TILES else 0, height - side + 1, side):
+                for left in range((width - TILES * side) // 2 if width >= TILES else 0, width - side + 1, side):
+                    window = _signs(generator) * eta(side, turned=_coin(generator))
+                    change[exam, eye, top : top + side, left : left + side] = window.to(clean)
+    length = NORMS["l2"](change).repeat_interleave(3, dim=1)[:, :, None, None]
+    return (clean + bound * change / length).clamp(0.0, 1.0)
+
+
+def _windows(now: Exams, target: Target, bound: Tensor, generators: Sequence[torch.Generator], done: float) -> Exams:
+    side = _side(now, FIRST_SHARE["l2"], done)
+    side = max(side, min(LEAST_SIDE, *now.shape[2:]))
+    side += int(side % 2 == 0 and side < min(now.shape[2:]))
+    proposed = now.clone()
+    for exam, generator in enumerate(generators):
+        eye = _eye(target, exam, generator)
+        colours = exam, slice(3 * eye, 3 * eye + 3)
+        taken, given = _place(now, side, generator), _place(now, side, generator)
+        window = _signs(generator) * eta(side, turned=_coin(generator))
+        change = now[colours] - target.clean[colours]
+        moved = move_windows(change, float(bound[exam, 3 * eye]), taken, given, window.to(now))
+        proposed[colours] = (target.clean[colours] + moved).clamp(0.0, 1.0)
+    return proposed
+
+
+def _side(now: Exams, first_share: float, done: float) -> int:
+    height, width = now.shape[2:]
+    share = first_share / 2 ** sum(done * 10_000 > halving for halving in HALVINGS)
+    return max(1, min(round(math.sqrt(share * height * width)), height - 1, width - 1))
+
+
+def _eye(target: Target, exam: int, generator: torch.Generator) -> int:
+    eyes = (target.size[exam] > 0).nonzero()[:, 0]
+    return int(eyes[int(torch.randint(0, len(eyes), (), generator=generator))])
+
+
+def _place(now: Exams, side: int, generator: torch.Generator) -> tuple[slice, slice]:
+    height, width = now.shape[2:]
+    top = int(torch.randint(0, height - side + 1, (), generator=generator))
+    left = int(torch.randint(0, width - side + 1, (), generator=generator))
+    return slice(top, top + side), slice(left, left + side)
+
+
+def _signs(generator: torch.Generator) -> Float[Tensor, "3 1 1"]:
+    return 2.0 * torch.randint(0, 2, (3, 1, 1), generator=generator) - 1
+
+
+def _coin(generator: torch.Generator) -> bool:
+    return bool(torch.randint(0, 2, (), generator=generator))
+
+
+Begin = Callable[[Exams, Tensor, Sequence[torch.Generator]], Exams]
+Move = Callable[[Exams, Target, Tensor, Sequence[torch.Generator], float], Exams]
+MOVES: Final[Mapping[Norm, tuple[Begin, Move]]] = {"linf": (_stripes, _squares), "l2": (_tiles, _windows)}
+"""What the search begins with, and how it moves on, by norm."""
