@@ -1,14 +1,16 @@
-"""The system as an attacker meets it: the run's own draws, pooled and scored by its policy, and its cut-off."""
+"""The system as an attacker meets it: the run's draws, pooled and scored by its policy, its cut-off, and its map."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from workbench.explanation.trust.gradient_map import gradient_maps, moved_of_eyes
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.specs import PolicySpec
 from workbench.stress.goals import Deployed
+from workbench.stress.map_goal import Explained
 from workbench.uncertainty.decisions import referable_threshold
 from workbench.uncertainty.differentiable import POOLINGS, SCORES
 from workbench.uncertainty.mc_dropout import StochasticPredictor
@@ -51,3 +53,9 @@ def deployed_system(
         cutoff=cutoff,
         refer_incomplete=policy.refer_incomplete,
     )
+
+
+def explained_by(model: nn.Module) -> Explained:
+    """Return the model's gradient × input, for an attack that keeps the answer and moves the map."""
+    own, smooth = gradient_maps(model)
+    return Explained(own, smooth, moved_of_eyes)

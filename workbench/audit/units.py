@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from workbench.audit.certified import certified_row, head_margin_rows
 from workbench.audit.credibility import credibility_rows
-from workbench.audit.deployed import deployed_system
+from workbench.audit.deployed import deployed_system, explained_by
 from workbench.audit.influence import influence_rows
 from workbench.audit.layout import label_png, part_path, write_table
 from workbench.audit.map_maker import MapMaker, number
@@ -258,6 +258,7 @@ def _stressed(
         threshold=bench.threshold,
         deployed=deployed,
         pattern=None if pattern is None else torch.tensor(pattern.values),
+        explained=explained_by(bench.attacked) if spec.aim.goal == "explanation" else None,
         clean_logits=bench.clean_logits(indices, batch),
     )
     return Rearranged(result.x, batch.present, ("",) * len(indices)), result

@@ -137,12 +137,12 @@ def _eight_bit(figures: Figures, attacks: list[Condition]) -> Found:
 
 
 def _by_name(attacks: list[Condition]) -> dict[str, dict[float, float]]:
-    """Return attack and eyes → ε → error rate."""
+    """Return attack, eyes and aim → ε → error rate, of attacks that want an error."""
     found: dict[str, dict[float, float]] = {}
     for one in attacks:
         stress = one.measurement.stress
-        if stress is not None and one.error.value is not None:
-            found.setdefault(f"{stress.name}.{stress.eyes}", {})[stress.strength] = one.error.value
+        if stress is not None and one.error.value is not None and stress.aim.goal not in ("flood", "explanation"):
+            found.setdefault(f"{stress.name}.{stress.eyes}{stress.aim.suffix}", {})[stress.strength] = one.error.value
     return found
 
 

@@ -31,7 +31,7 @@ class Aim(Config):
         "cross",
         description="cross: over the referable boundary, away from the truth; untargeted: another grade; targeted: "
         "target_grade; downgrade, upgrade: by at least by_grades; silent: wrong and not referred; flood: referred; "
-        "explanation: the grade stays, the map moves",
+        "explanation: the call and the grades stay, the map moves",
     )
     by_grades: int = Field(1, ge=1, le=4, description="of downgrade and upgrade")
     target_grade: int | None = Field(None, ge=0, le=4, description="of targeted")

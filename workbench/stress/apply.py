@@ -17,6 +17,7 @@ from workbench.schema.seeds import seed_for
 from workbench.schema.specs import StressSpec
 from workbench.schema.threat import OF_THE_REFERRAL, Norm
 from workbench.stress.goals import Answers, Deployed, not_applicable
+from workbench.stress.map_goal import Explained
 from workbench.stress.norms import NORMS, ROUNDING, linf, project, within
 from workbench.stress.registry import ATTACKS, bind
 from workbench.stress.target import EOT_DRAWS, Target, aim_at, is_random, own_draws
@@ -77,6 +78,7 @@ def apply_stress(
     deployed: Deployed | None = None,
     pattern: Float[Tensor, "6 height width"] | None = None,
     clean_logits: Float[Tensor, "exam 2 grade"] | None = None,
+    explained: Explained | None = None,
 ) -> StressResult:
     """Stress the exams, put what comes back into the box and the budget, and judge it again from its pixels.
 
@@ -92,6 +94,7 @@ def apply_stress(
             where the stress's option ``draws`` asks for it.
         pattern: of a stress that is one perturbation for all exams, see `apply_universal.fit_universal`.
         clean_logits: the model's answers to ``x`` in fp32, where they are known (`clean_answers`).
+        explained: the model's map, for the goal *explanation*.
 
     Raises:
         WorkbenchError: an unknown stress or option, a strength out of range, not one seed per exam, a goal that needs
@@ -106,7 +109,7 @@ def apply_stress(
         before = clean_answers(model, clean, present) if clean_logits is None else clean_logits
         best: _Try | None = None
         for eyes in EYES_OF[spec.eyes]:
-            target = target_of(model, clean, present, y, spec, eyes, seeds, threshold, deployed, before)
+            target = target_of(model, clean, present, y, spec, eyes, seeds, threshold, deployed, before, explained)
             found = _try(replace(target, pattern=pattern), spec.model_copy(update={"eyes": eyes}), y, seeds, threshold)
             best = found if best is None else _stronger(best, found)
         assert best is not None
@@ -146,6 +149,7 @@ def target_of(
     threshold: float,
     deployed: Deployed | None,
     clean_logits: Tensor | None = None,
+    explained: Explained | None = None,
 ) -> Target:
     """Return what a stress is aimed at on one choice of eyes; arguments as of `apply_stress`."""
     threat = spec.threat.model_copy(update={"eyes": eyes})
@@ -166,6 +170,7 @@ def target_of(
         deployed=deployed if aims_at_draws else None,
         draws=int(draws) or EOT_DRAWS,
         clean_logits=clean_logits,
+        explained=explained,
     )
 
 

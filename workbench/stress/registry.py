@@ -37,6 +37,8 @@ OURS: Final[Mapping[str, Callable[..., Tensor]]] = {
 """Attacks of our own: their model is a `stress.target.Target`, so they know norm, goal and who still holds."""
 
 ATTACKS: Final[Mapping[str, Callable[..., Tensor]]] = {**OURS, **CLEVERHANS, **FROM_CLEVERHANS}
+MOVES_MAPS: Final = ("pgd", "apgd")
+"""Attacks that can have the goal *explanation*: they climb a gradient, and read the goal's margin from the pixels."""
 SEES_LABELS: Final = ("rays",)
 """Attacks that ask for the call alone."""
 SEES_SCORES: Final = ("square", "auto_attack", *SEES_LABELS)
@@ -128,6 +130,7 @@ def _check_aim(spec: StressSpec) -> None:
     """Refuse an aim that the stress cannot have: a corruption wants nothing, an attack uses what its attacker sees."""
     if spec.name in CORRUPTIONS and spec.aim != FIRST_AIM:
         raise WorkbenchError(f"the corruption {spec.name!r} has no aim", "leave aim out; it damages whatever comes")
+    _check_goal(spec)
     if spec.name in FROM_CLEVERHANS:
         _check_cleverhans(spec)
         return
@@ -148,6 +151,13 @@ def _check_aim(spec: StressSpec) -> None:
         raise WorkbenchError(f"{spec.name} needs more than labels", remedy)
     if spec.name in ATTACKS and spec.aim.knowledge == "scores" and spec.name not in SEES_SCORES:
         raise WorkbenchError(f"{spec.name} needs gradients", f"with scores alone choose {' or '.join(SEES_SCORES)}")
+
+
+def _check_goal(spec: StressSpec) -> None:
+    """Refuse to move the map by what cannot."""
+    if spec.aim.goal == "explanation" and (spec.name not in MOVES_MAPS or spec.options.get("draws")):
+        remedy = f"choose {' or '.join(MOVES_MAPS)}, without draws"
+        raise WorkbenchError(f"{spec.name} as planned does not move the map", remedy)
 
 
 def _check_cleverhans(spec: StressSpec) -> None:

@@ -14,6 +14,7 @@ from workbench.models.referable import bind_present
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.threat import OF_THE_REFERRAL, ThreatModel
 from workbench.stress.goals import GOALS, Answers, Case, Deployed, case_of
+from workbench.stress.map_goal import CleanMap, Explained, clean_map, map_margin
 
 EOT_DRAWS: Final = 16
 """Draws behind each gradient of an attack on the stochastic system (expectation over transformation, Athalye 2018)."""
@@ -34,6 +35,8 @@ class Target:
         known_clean: the answers to ``clean``, so that nobody asks for them again.
         share: of ε, per exam; None: all of it.
         pattern: that is one for all exams, of a stress that was fitted on others.
+        explained: the model's map, where the goal is to move it.
+        clean_map: of the exams as they are.
     """
 
     model: nn.Module = field(repr=False)
@@ -46,6 +49,8 @@ class Target:
     known_clean: Answers | None = field(default=None, repr=False)
     share: Float[Tensor, " exam"] | None = None
     pattern: Float[Tensor, "6 height width"] | None = field(default=None, repr=False)
+    explained: Explained | None = field(default=None, repr=False)
+    clean_map: CleanMap | None = field(default=None, repr=False)
 
     @property
     def present(self) -> Bool[Tensor, "exam 2"]:
@@ -76,6 +81,7 @@ class Target:
             known=None,
             known_clean=of_clean,
             share=share,
+            clean_map=None if self.clean_map is None else self.clean_map.of(rows),
         )
 
     def answers(self, x: Float[Tensor, "exam 6 height width"]) -> Answers:
@@ -91,10 +97,14 @@ class Target:
     def margin(self, x: Float[Tensor, "exam 6 height width"], *, soft: bool = False) -> Float[Tensor, " exam"]:
         """Return how far past the goal each exam is; ``soft``: its smooth form, to be raised along its gradient."""
         answers = self.answers(x) if self.known is None else self.known
+        if self.explained is not None and self.clean_map is not None:
+            return map_margin(self.explained, self.clean_map, x, answers, self.case, soft)
         return GOALS[self.case.threat.goal](answers, self.case, soft)
 
     def margin_of_clean(self) -> Float[Tensor, " exam"]:
         """Return how far past the goal each exam is as it is."""
+        if self.clean_map is not None:
+            return self.margin(self.clean)
         answers = self.answers(self.clean) if self.known_clean is None else self.known_clean
         return GOALS[self.case.threat.goal](answers, self.case, False)
 
@@ -143,6 +153,7 @@ def aim_at(
     deployed: Deployed | None = None,
     draws: int = EOT_DRAWS,
     clean_logits: Float[Tensor, "exam 2 grade"] | None = None,
+    explained: Explained | None = None,
 ) -> Target:
     """Return the target of a threat on some exams.
 
@@ -157,14 +168,15 @@ def aim_at(
         deployed: where given, the goal is judged on its draws and not on the model's answer without them.
         draws: behind each answer of ``deployed``.
         clean_logits: the model's answers to ``x``, where they are known.
+        explained: the model's map; the goal *explanation* alone asks for it.
 
     Raises:
         WorkbenchError: pixels outside [0, 1]; a goal about the referral, and no rule or no cut-off; a goal that no
             attack here reaches.
     """
     check_pixels(x)
-    if threat.goal not in GOALS:
-        raise WorkbenchError(f"no attack reaches the goal {threat.goal!r} yet", f"choose one of {', '.join(GOALS)}")
+    if threat.goal == "explanation" and explained is None:
+        raise WorkbenchError("the goal 'explanation' is about the map, but none is given", "run it in an audit")
     if threat.goal in OF_THE_REFERRAL and (deployed is None or deployed.cutoff is None):
         raise WorkbenchError(
             f"the goal {threat.goal!r} is about who is referred, but no cut-off is known",
@@ -177,7 +189,10 @@ def aim_at(
         else:
             clean = Answers(bind_present(model, present)(x) if clean_logits is None else clean_logits)
     case = case_of(threat, clean.logits, present, named, y, threshold, deployed)
-    return Target(model, x, case, tuple(seeds), deployed, draws, known_clean=clean)
+    target = Target(model, x, case, tuple(seeds), deployed, draws, known_clean=clean)
+    if explained is None or threat.goal != "explanation":
+        return target
+    return replace(target, explained=explained, clean_map=clean_map(explained, x, present, clean))
 
 
 OWN_DRAWS: Final = 32

@@ -52,7 +52,7 @@ class Search:
         self.may_move = may & (target.size > 0).any(dim=1)
         self._refused = torch.full_like(self.furthest, -math.inf)
         self.rough = target
-        if fast and target.deployed is None and self.active().numel():
+        if fast and target.deployed is None and target.explained is None and self.active().numel():
             self.rough = replace(target, model=fast_copy(target.model, target.clean))
 
     @property
