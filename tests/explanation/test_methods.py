@@ -173,10 +173,11 @@ def net(fusion: str, **more: Any) -> PairedEyeNet:
     return model
 
 
+@pytest.mark.parametrize("around", [{}, {"local_average": 1.0, "mirror_os": True}], ids=["plain", "local average"])
 @pytest.mark.parametrize("fusion", ["early", "late", "single"])
-def test_occlusion_is_a_whole_pass_per_window(fusion: str, exams: Tensor) -> None:
-    """One eye's trunk rerun and windows without a change left out: the same as everything anew."""
-    model, target, baseline = net(fusion), EntropyTarget(1), blurred_baseline(exams, BOTH)
+def test_occlusion_is_a_whole_pass_per_window(fusion: str, around: dict[str, Any], exams: Tensor) -> None:
+    """One eye's trunk rerun, a crop normalised anew, windows without a change left out: the same as everything anew."""
+    model, target, baseline = net(fusion, **around), EntropyTarget(1), blurred_baseline(exams, BOTH)
     slow = torch.zeros_like(exams)
     with torch.no_grad():
         whole = target(model(exams, BOTH))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -103,9 +103,12 @@ def occlusions(
             fast, *exact = (_OneExam(net, clean[it], blurred[it], seen[it], targets, images_at_once) for net in nets)
             for eye in fast.eyes:
                 tried = fast.changed(areas, eye)
-                few = tried[:: -(-len(tried) // COMPARED) or 1]
-                one = next((other for other in exact if not _alike(fast.falls(few, eye), other.falls(few, eye))), fast)
-                for area, fall in zip(tried, one.falls(tried, eye), strict=True):
+                every = -(-len(tried) // COMPARED) or 1
+                falls = fast.falls(tried, eye)
+                for other in exact:
+                    if not _alike(falls[::every], other.falls(tried[::every], eye)):
+                        falls = other.falls(tried, eye)
+                for area, fall in zip(tried, falls, strict=True):
                     maps[:, exam, 3 * eye : 3 * eye + 3, *area] += fall[:, None, None, None] / 3
         return torch.stack([on_present_eyes(of_one / covered, seen) for of_one in maps])
 
@@ -233,8 +236,9 @@ class _OneExam:
     ) -> None:
         self.net, self.x, self.blurred, self.present, self.targets = net, x, blurred, present, targets
         self.images_at_once = images_at_once
+        self.prepared = self._eyes(net.prepare(x, present)) if isinstance(net, PairedEyeNet) else None
         apart = isinstance(net, PairedEyeNet) and not net.sees_both_eyes
-        self.features = self._pooled(x, present) if apart else None
+        self.features = self._pooled(self._mirrored(self.prepared)[0]) if apart and self.prepared is not None else None
         self.own = self._asked(net(x, present))[:, 0]
         alone = isinstance(net, PairedEyeNet) and net.architecture.fusion == "single"
         about = {_eye_of(target) for target in targets} if alone else {None}
@@ -248,34 +252,76 @@ class _OneExam:
     def falls(self, areas: Sequence[Area], eye: int) -> Float[Tensor, "area target"]:
         """Return by how much the targets fall when one area of an eye loses its detail."""
         at_once = self.images_at_once * (1 if self.features is None else 2)
-        channels, fallen = slice(3 * eye, 3 * eye + 3), [self.own.new_zeros((0, len(self.targets)))]
+        fallen = [self.own.new_zeros((0, len(self.targets)))]
         for first in range(0, len(areas), at_once):
             few = areas[first : first + at_once]
-            whole = self.x.repeat(len(few), 1, 1, 1)
-            for place, area in enumerate(few):
-                whole[place, channels, *area] = self.blurred[0, channels, *area]
-            fallen.append(self.own - self._asked(self._logits(whole, self.present.expand(len(few), 2), eye)).T)
+            fallen.append(self.own - self._asked(self._logits(few, eye)).T)
         return torch.cat(fallen)
 
     def _asked(self, logits: Tensor) -> Float[Tensor, "target exam"]:
         return torch.stack([target(logits) for target in self.targets])
 
-    def _logits(self, whole: Tensor, eyes: Tensor, eye: int) -> Tensor:
-        if self.features is None:
-            logits: Tensor = self.net(whole, eyes)
+    def _logits(self, areas: Sequence[Area], eye: int) -> Tensor:
+        """Return the answers with each area of an eye blurred."""
+        present, net = self.present.expand(len(areas), 2), self.net
+        if self.prepared is None:
+            logits: Tensor = net(self._blurred(areas, eye), present)
             return logits
-        both = self.features.expand(len(whole), *self.features.shape[1:]).clone()
-        both[:, eye] = self._pooled(whole, eyes, eye)
-        net: Any = self.net
-        return net.classify(both.flatten(0, 1), eyes)
+        images: Any = self._prepared(areas, eye)
+        paired: Any = net
+        if self.features is None:
+            return paired.classify(self._pooled(images.flatten(1, 2)), present)
+        both = self.features.repeat(len(areas), 1, 1)
+        both[:, eye] = self._pooled(images[:, eye])
+        return paired.classify(both.flatten(0, 1), present)
 
-    def _pooled(self, x: Tensor, present: Tensor, eye: int | None = None) -> Tensor:
-        net: Any = self.net
-        prepared = net.prepare(x, present)
-        if eye is not None:
-            prepared = prepared.unflatten(0, (-1, 2))[:, eye]
-        pooled: Tensor = net.pool(net.feature_dropout(net.trunk(prepared)))
-        return pooled if eye is not None else pooled.reshape(-1, 2, pooled.shape[-1])
+    def _blurred(self, areas: Sequence[Area], eye: int) -> Float[Tensor, "area 6 height width"]:
+        whole = self.x.repeat(len(areas), 1, 1, 1)
+        for place, area in enumerate(areas):
+            whole[place, 3 * eye : 3 * eye + 3, *area] = self.blurred[0, 3 * eye : 3 * eye + 3, *area]
+        return whole
+
+    def _prepared(self, areas: Sequence[Area], eye: int) -> Float[Tensor, "area 2 3 height width"]:
+        """Return what the trunk is given; only what an area reaches is normalised anew, in a crop around it."""
+        net, size = cast("PairedEyeNet", self.net), self.x.shape[-2:]
+        reach = net.local_average.reach if net.local_average is not None else 0
+        whole, prepared = self._blurred(areas, eye), cast("Tensor", self.prepared).repeat(len(areas), 1, 1, 1, 1)
+        crops = [(_around(down, 2 * reach, size[0]), _around(across, 2 * reach, size[1])) for down, across in areas]
+        cut = torch.stack([one[:, *crop] for one, crop in zip(whole, crops, strict=True)])
+        made = self._eyes(net.prepare(cut, self.present.expand(len(areas), 2)))[:, eye]
+        for place, ((down, across), (top, left)) in enumerate(zip(areas, crops, strict=True)):
+            rows, columns = _grown(down, reach, size[0]), _grown(across, reach, size[1])
+            prepared[place, eye, :, rows, columns] = made[place, :, _within(rows, top), _within(columns, left)]
+        return self._mirrored(prepared)
+
+    def _eyes(self, prepared: Tensor) -> Float[Tensor, "exam 2 3 rows columns"]:
+        """Return both eyes' prepared images as they lie in the exam."""
+        return self._mirrored(prepared.reshape(-1, 2, 3, *prepared.shape[-2:]))
+
+    def _mirrored(self, eyes: Float[Tensor, "exam 2 3 rows columns"]) -> Float[Tensor, "exam 2 3 rows columns"]:
+        if not cast("PairedEyeNet", self.net).architecture.mirror_os:
+            return eyes
+        return torch.stack([eyes[:, 0], eyes[:, 1].flip(-1)], dim=1)
+
+    def _pooled(self, images: Float[Tensor, "image channel height width"]) -> Float[Tensor, "image feature"]:
+        net = cast("PairedEyeNet", self.net)
+        pooled: Tensor = net.pool(net.feature_dropout(net.trunk(images)))
+        return pooled
+
+
+def _around(span: slice, margin: int, side: int) -> slice:
+    """Return a span with a margin, moved into the image: of one size wherever it lies, if that fits."""
+    length = min(side, span.stop - span.start + 2 * margin)
+    start = min(max(0, span.start - margin), side - length)
+    return slice(start, start + length)
+
+
+def _grown(span: slice, margin: int, side: int) -> slice:
+    return slice(max(0, span.start - margin), min(side, span.stop + margin))
+
+
+def _within(span: slice, outer: slice) -> slice:
+    return slice(span.start - outer.start, span.stop - outer.start)
 
 
 def _eye_of(target: Any) -> int | None:
