@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from workbench.explanation.checks import explain
 from workbench.explanation.integrated_gradients import blurred_baseline
-from workbench.explanation.occlusion import occlusion, rise
+from workbench.explanation.occlusion import occlusion, rise, some_of
 from workbench.explanation.propagation import deep_lift, lrp
 from workbench.explanation.registry import COMPLETE, EXPLANATIONS, FLOORS, LIMITS
 from workbench.explanation.smoothing import BLURS
@@ -234,6 +234,13 @@ def test_occlusion_is_true_where_bf16_would_blur_what_falls(fusion: str, exams: 
     )
     assert slow.any()
     assert functional.cosine_similarity(slow.flatten(), fast.flatten(), dim=0) >= 0.97
+
+
+def test_the_windows_compared_are_of_no_one_row_or_column() -> None:
+    for columns in (7, 8, 15, 16):
+        chosen = some_of(columns**2)
+        assert min(len({i % columns for i in chosen}), len({i // columns for i in chosen})) >= 4
+    assert some_of(3) == [0, 1, 2]
 
 
 def test_occlusion_takes_no_gradient_and_may_be_fast_all_the_same(exams: Tensor) -> None:

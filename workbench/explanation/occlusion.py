@@ -22,8 +22,8 @@ from workbench.schema.errors import WorkbenchError
 COMPARED: Final = 8
 """Windows of each eye, or masks of an exam, on which bf16 is compared with fp32."""
 
-ALIKE: Final = 0.99
-"""Least cosine there: more than `fast.FAITHFUL`, which the whole map is to reach, since a few may agree by luck."""
+ROUNDED: Final = 0.02
+"""Most of the falls' mean square that may be bf16's rounding: so much leaves a cosine of 0.99."""
 
 Area = tuple[slice, slice]
 
@@ -103,10 +103,9 @@ def occlusions(
             fast, *exact = (_OneExam(net, clean[it], blurred[it], seen[it], targets, images_at_once) for net in nets)
             for eye in fast.eyes:
                 tried = fast.changed(areas, eye)
-                every = -(-len(tried) // COMPARED) or 1
-                falls = fast.falls(tried, eye)
+                falls, few = fast.falls(tried, eye), some_of(len(tried))
                 for other in exact:
-                    if not _alike(falls[::every], other.falls(tried[::every], eye)):
+                    if not _true(falls, falls[few] - other.falls([tried[i] for i in few], eye)):
                         falls = other.falls(tried, eye)
                 for area, fall in zip(tried, falls, strict=True):
                     maps[:, exam, 3 * eye : 3 * eye + 3, *area] += fall[:, None, None, None] / 3
@@ -158,7 +157,8 @@ def rise(
             it = slice(exam, exam + 1)
             fast, *exact = (_masked(net, clean[it], blurred[it], seen[it], target, images_at_once) for net in nets)
             few = torch.stack([*islice(_masks(masks, grid, keep, seed, clean), COMPARED)])
-            one = next((other for other in exact if not _alike(_centred(fast(few)), _centred(other(few)))), fast)
+            given = _centred(fast(few))
+            one = next((other for other in exact if not _true(given, given - _centred(other(few)))), fast)
             slopes.append(_slope(one, _masks(masks, grid, keep, seed, clean), images_at_once))
         return on_present_eyes(torch.stack(slopes).repeat_interleave(3, dim=1) / 3, seen)
 
@@ -169,13 +169,19 @@ def _spans(side: int, window: int, stride: int) -> list[slice]:
     return [slice(start, start + window) for start in starts]
 
 
+def some_of(count: int) -> list[int]:
+    """Return which windows are compared, by lot: every eighth of a grid of eight columns would be one column."""
+    return sorted(torch.randperm(count, generator=torch.Generator().manual_seed(0))[:COMPARED].tolist())
+
+
 def _copies(model: nn.Module, x: Tensor, precision: Precision) -> list[nn.Module]:
     """Return the copy to be used, and after it, if that is in bf16, the one in fp32."""
     return [*dict.fromkeys((fast_copy(model, x, precision, reading=None), fast_copy(model, x, "fp32")))]
 
 
-def _alike(one: Tensor, other: Tensor) -> bool:
-    return bool(functional.cosine_similarity(one.flatten(), other.flatten(), dim=0) >= ALIKE)
+def _true(values: Float[Tensor, "row ..."], wrong: Float[Tensor, "some ..."]) -> bool:
+    """Return whether the values in bf16 are more than their rounding, for every target: it is alike in every row."""
+    return bool((wrong.square().mean(dim=0) <= ROUNDED * values.square().mean(dim=0)).all())
 
 
 def _centred(values: Tensor) -> Tensor:
