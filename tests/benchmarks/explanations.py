@@ -277,16 +277,16 @@ COMPARISONS: dict[str, Callable[[argparse.Namespace], Iterator[Comparison]]] = {
 }
 
 
-def measure(comparison: Comparison, rounds: int) -> None:
+def measure(comparison: Comparison, rounds: int, clock: Callable[[], float]) -> None:
     """Print the seconds of every way, how many times faster ours are, and what their maps are worth."""
     with keeping_copies(comparison.model):
         maps = {name: way() for name, way in comparison.ways.items()}  # and everything is warm
         took: dict[str, list[float]] = {name: [] for name in comparison.ways}
         for _ in range(rounds * comparison.rounds):
             for name, way in comparison.ways.items():
-                start = time.perf_counter()
+                start = clock()
                 way()
-                took[name].append(time.perf_counter() - start)
+                took[name].append(clock() - start)
         right = comparison.reference() if comparison.reference is not None else next(iter(maps.values()))
     peers = [name for name in took if not name.startswith("ours")]
     print(f"\n{comparison.title}; {rounds * comparison.rounds} rounds")
@@ -332,23 +332,27 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--processor-time", action="store_true", help="of one thread, where the machine has other work to do"
+    )
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
     parser.add_argument("--peers", type=Path, help="a folder that holds pytorch-grad-cam")
     parser.add_argument("--only", nargs="+", choices=list(COMPARISONS), default=list(COMPARISONS))
     parser.add_argument("--memory", action="store_true", help="instead: what each way holds, a process each")
     parser.add_argument("--way", help="one way, once; print what it held")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1 if options.processor_time else options.threads)
+    clock = time.process_time if options.processor_time else time.perf_counter
     if not options.way:
         bf16 = "available" if has_bf16(torch.device("cpu")) else "not on this processor"
-        print(f"{options.threads} threads, torch {torch.__version__}, bf16 {bf16}, {options.eyes} eye(s) explained")
+        print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, bf16 {bf16}, {options.eyes} eye(s)")
     for name in options.only:
         for comparison in COMPARISONS[name](options):
             if options.way:
                 one_way(comparison, options.way)
                 break
             if not options.memory:
-                measure(comparison, options.rounds)
+                measure(comparison, options.rounds, clock)
                 continue
             print(f"\n{comparison.title}: peak memory of one call")
             for way in comparison.ways:
