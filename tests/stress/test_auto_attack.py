@@ -144,6 +144,19 @@ def test_a_randomised_model_is_broken_over_its_own_draws(trained: Spots) -> None
     assert attacked.float().mean() >= 0.9
 
 
+def test_on_draws_the_ensemble_pushes_on_and_without_draws_it_leaves_what_is_broken(trained: Spots) -> None:  # noqa: F811
+    x, present, grade = make_exams(6, 24)
+
+    def stressed(model: nn.Module, stop: bool) -> Tensor:
+        options = {"steps": 4, "tries": 4, "stop": stop}
+        spec = StressSpec(name="auto_attack", strength=2.0, options=options)
+        return apply_stress(model, x, present, grade, spec, list(range(6)), threshold=0.5).x
+
+    random = Randomised(trained).eval()
+    assert torch.equal(stressed(random, stop=True), stressed(random, stop=False))
+    assert not torch.equal(stressed(trained, stop=True), stressed(trained, stop=False))
+
+
 def test_scores_and_labels(trained: Spots) -> None:  # noqa: F811
     exams = make_exams(4, 25)
     for name, knowledge, says in (("apgd", "scores", "needs gradients"), ("square", "labels", "more than labels")):

@@ -41,6 +41,7 @@ def auto_attack(
 
     Auto-PGD on the smooth margin, on the margin itself, and targeted; a minimal-norm attack; Square.
     Where the attacker sees scores alone, or the model has no gradient, it is Square alone. Square is linf and l2 alone.
+    On draws it pushes on whatever ``stop`` says: what has just crossed on the draws it sees falls back on others.
 
     Raises:
         WorkbenchError: steps or tries < 1, a norm without a step, or without a square where there is no gradient.
@@ -50,7 +51,7 @@ def auto_attack(
     if steps < 1 or tries < 1:
         name, value = ("steps", steps) if steps < 1 else ("tries", tries)
         raise WorkbenchError(f"auto_attack: {name} is {value}", "it must be a whole number from 1")
-    search = Search(target, stop=stop, fast=fast)
+    search = Search(target, stop=stop and target.deployed is None, fast=fast)
     if threat.knowledge == "gradients" and has_gradient(search):
         climb(search, soft_margin, generators, steps)
         climb(search, hard_margin, generators, steps)
