@@ -96,28 +96,41 @@ class PairedEyeNet(nn.Module):
 
 
 class LocalAverage(nn.Module):
-    """Blur each channel with a Gaussian of ``deviation`` pixels; borders are continued."""
+    """Blur each channel with a Gaussian of ``deviation`` pixels; borders are continued.
+
+    A blur is linear, so the blur of the identity is its matrix. Rows and then columns times that matrix, a Gaussian
+    being separable, takes a half to a sixth of the time of a depthwise convolution on a CPU, backwards too.
+    """
 
     def __init__(self, deviation: float) -> None:
         super().__init__()
         self.reach = math.ceil(2.5 * deviation)
         kernel = torch.exp(-0.5 * (torch.arange(-self.reach, self.reach + 1) / deviation) ** 2)
-        self.register_buffer("kernel", (kernel / kernel.sum()).expand(6, 1, 1, -1).clone(), persistent=False)
+        self.register_buffer("kernel", (kernel / kernel.sum()).view(1, 1, 1, -1), persistent=False)
 
     @no_type_check
     def forward(self, x: Float[Tensor, "exam 6 height width"]) -> Float[Tensor, "exam 6 height width"]:
-        """Return the local average colour, row-wise and then column-wise: a Gaussian is separable.
+        """Return the local average colour.
 
-        On a CPU always in fp32: a difference of averages would lose its last bits in bf16, and torch 2.13 never returns
-        from a bf16 depthwise convolution with a row of 17 or more, channels last. `torch.convolution` is what autocast
-        leaves alone there, and a traced graph keeps it (it would not keep a context).
+        On a CPU always in fp32: a difference of averages would lose its last bits in bf16. `torch.convolution` is what
+        autocast leaves alone there (a matrix product it would not), and a traced graph keeps it (it would not keep a
+        context); with one pixel's reach it is a product of matrices, fastest with the sum over the last axis in memory.
         """
-        wide = functional.pad(x, (self.reach,) * 4, mode="replicate")
-        return self._along(self._along(wide, self.kernel), self.kernel.transpose(2, 3))
+        rows = x.flatten(0, 1).transpose(1, 2).unsqueeze(3)
+        rows = _times(rows, self._matrix(x.shape[3]))
+        columns = _times(rows.squeeze(3).transpose(1, 2).unsqueeze(3), self._matrix(x.shape[2]))
+        return columns.squeeze(3).unflatten(0, (-1, 6))
 
     @no_type_check
-    def _along(self, x: Tensor, kernel: Tensor) -> Tensor:
-        return torch.convolution(x, kernel, None, (1, 1), (0, 0), (1, 1), False, (0, 0), 6)
+    def _matrix(self, side: int) -> Float[Tensor, "to from 1 1"]:
+        identity = torch.eye(side, dtype=self.kernel.dtype, device=self.kernel.device).unsqueeze(0).unsqueeze(0)
+        wide = functional.pad(identity, (self.reach, self.reach, 0, 0), mode="replicate")
+        return _times(wide, self.kernel).squeeze(0).squeeze(0).t().unsqueeze(2).unsqueeze(3)
+
+
+@no_type_check
+def _times(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.convolution(x, weight, None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1)
 
 
 def _dropout(kind: type[nn.Module], probability: float) -> nn.Module:
