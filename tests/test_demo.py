@@ -9,11 +9,25 @@ import pytest
 
 from tests.outbound import asked, guarded, shut_in
 
+FEW = ("explanations.trust_exams=2", "credibility.exams=2")
+"""What is examined on a sample of 8 exams is two thirds of the demo's audit; here on 2."""
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_demo_makes_everything_and_a_second_call_makes_nothing_again(tmp_path):
-    command = [sys.executable, "-m", "workbench.cli.main", "demo", "--out", "demo", "--patients", "60", "--no-app"]
+    command = [
+        sys.executable,
+        "-m",
+        "workbench.cli.main",
+        "demo",
+        "--out",
+        "demo",
+        "--patients",
+        "60",
+        "--no-app",
+        *FEW,
+    ]
     shut = tmp_path / "shut"  # fault P5: the whole job with every way out of the machine shut
     environment = guarded(shut)
     first = subprocess.run(shut_in(shut, command), cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -26,6 +40,8 @@ def test_the_demo_makes_everything_and_a_second_call_makes_nothing_again(tmp_pat
     assert "silent failure" in report.lower()
     figures = json.loads((tmp_path / "demo/run/report.json").read_text(encoding="utf-8"))
     assert len(figures["items"]) == 30
+    audited = json.loads((tmp_path / "demo/run/run.json").read_text(encoding="utf-8"))["measurements"]
+    assert {one["id"]: one["exams"] for one in audited}["credibility"] == 2
     kept = [tmp_path / "demo" / name for name in ("cohort/manifest.csv", "model/weights.safetensors", "run/run.json")]
     before = [path.stat().st_mtime_ns for path in kept]
     second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -10,7 +10,8 @@ from workbench.schema.config import load_config
 from workbench.schema.errors import WorkbenchError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "audit"
-SMALL = ["draws=3", "workers=1", f"stresses={STRESSES}", "explanations.methods=[]"]
+EFFORT = "credibility={exams: 2, steps: 2, tries: 5, queries: 12}"
+SMALL = ["draws=3", "workers=1", f"stresses={STRESSES}", "explanations.methods=[]", EFFORT]
 
 
 def test_a_model_and_a_manifest_are_enough(tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ from workbench.schema.progress import console
 
 
 def demo(
+    fields: Annotated[
+        list[str] | None, typer.Argument(help="Fields of the audit to change, e.g. draws=10.", metavar="FIELD=VALUE")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the cohort, the model and the run.")] = Path("workspace/demo"),
     patients: Annotated[int, typer.Option(min=60, help="Patients of the synthetic cohort.")] = 500,
     seed: Annotated[int, typer.Option(help="Seed of the cohort.")] = 0,
@@ -26,6 +29,8 @@ def demo(
     [bold]Example[/]:
 
     workbench demo --out workspace/demo --no-app
+
+    workbench demo draws=10 explanations.trust_exams=2
     """
     cohort, model, run = out / "cohort", out / "model", out / "run"
     _announce(1, f"Make a synthetic cohort of {patients} patients, both eyes", cohort)
@@ -33,7 +38,7 @@ def demo(
     _announce(2, "Train a paired-eye model: both eyes as one six-channel input", model)
     _train(cohort, model)
     _announce(3, "Audit it: uncertainty, corruptions, attacks, explanations", run)
-    _audit(cohort, model, run)
+    _audit(cohort, model, run, fields or [])
     _announce(4, "Write the trust report", run / "report.html")
     _report(run)
     if not app:
@@ -68,13 +73,13 @@ def _train(cohort: Path, model: Path) -> None:
     add_reference(model, settings.data.manifest, settings.data.cache)
 
 
-def _audit(cohort: Path, model: Path, run: Path) -> None:
+def _audit(cohort: Path, model: Path, run: Path, fields: list[str]) -> None:
     from workbench.audit.config import AuditConfig
     from workbench.audit.runner import run_audit
     from workbench.schema.config import load_config
 
     changes = [_override("data.manifest", cohort / "manifest.csv"), _override("model", model), _override("out", run)]
-    run_audit(load_config(AuditConfig, bundled("configs") / "audit" / "synthetic.yaml", changes), run)
+    run_audit(load_config(AuditConfig, bundled("configs") / "audit" / "synthetic.yaml", [*changes, *fields]), run)
 
 
 def _report(run: Path) -> None:
