@@ -47,7 +47,7 @@ def content(run_id: str, _desk: Desk) -> tuple[str, tuple[str, ...], str, str, d
         )
         for one in found
     ]
-    drawn = {title: make(run, dark=True) for title, make in PLOTS.items()}
+    drawn = {title: make(figures, dark=True) for title, make in PLOTS.items()}
     told = "" if worth is None else f"Credibility of the figures under attack: {worth.words}"
     return top.answer, top.sentences, rates_table(lines), told, drawn
 

@@ -30,7 +30,7 @@ CHARTS = {
 @pytest.mark.parametrize("name", CHARTS)
 @pytest.mark.parametrize("dark", [False, True])
 def test_every_chart_is_a_picture_in_either_theme(written: Written, name: str, dark: bool) -> None:
-    chart = CHARTS[name](written.run, dark=dark)
+    chart = CHARTS[name](written.report.evidence.figures, dark=dark)
     svg = inline_svg(chart, name)
     assert svg.startswith("<svg")
     assert "NaN" not in svg
@@ -39,7 +39,7 @@ def test_every_chart_is_a_picture_in_either_theme(written: Written, name: str, d
 
 
 def test_the_rates_that_are_drawn_are_those_of_the_rows(written: Written) -> None:
-    data = charts.three_rates_chart(written.run).to_dict()["datasets"]
+    data = charts.three_rates_chart(written.report.evidence.figures).to_dict()["datasets"]
     drawn = sorted(row["value"] for table in data.values() for row in table if "rate" in row)
     rows = written.run.rows()
     names = ["error_rate", "referral_rate", "silent_failure_rate"]
@@ -48,7 +48,7 @@ def test_the_rates_that_are_drawn_are_those_of_the_rows(written: Written) -> Non
 
 
 def test_strength_zero_is_the_same_exams_clean(written: Written) -> None:
-    data = charts._strengths(written.run, "attack")
+    data = charts._strengths(written.report.evidence.figures, "attack")
     rows = written.run.rows()
     clean = rows[(rows["measurement"] == "clean") & (rows["name"] == "error_rate") & (rows["subgroup"] == "all")]
     zero = data[(data["strength"] == 0) & (data["rate"] == "Error")]
@@ -60,7 +60,7 @@ def test_the_reliability_diagram_is_the_metric_s_own_table(written: Written) -> 
     eyes = judged_eyes(written.run)
     truth = (eyes["icdr_grade"] >= REFERABLE_GRADE).to_numpy(dtype=bool)
     table = reliability_table(truth, eyes["p_referable"].to_numpy(dtype=float))
-    drawn = uncertainty_charts.reliability_points(written.run, "none")
+    drawn = uncertainty_charts.reliability_points(written.report.evidence.figures, "none")
     assert np.allclose(drawn["mean_p"], 100 * table.mean_p)
     assert np.allclose(drawn["value"], 100 * table.observed)
     assert drawn["n"].tolist() == table.n.tolist()

@@ -72,7 +72,7 @@ def test_the_matrix_holds_every_condition_once_and_its_darkest_cell_is_the_large
 def test_the_matrix_as_a_picture_says_what_its_cells_say(one_eyed: Run, dark: bool) -> None:
     made = matrix(conditions(one_eyed, Figures(one_eyed)))
     assert made is not None
-    chart = matrix_chart(one_eyed, dark=dark)
+    chart = matrix_chart(Figures(one_eyed), dark=dark)
     rows = [row for rows in chart.to_dict()["datasets"].values() for row in rows]
     cells = [cell for block in made.blocks for line in block.lines for rate in line.rates for cell in rate if cell]
     assert {cell.told for cell in cells} <= {row["told"] for row in rows}

@@ -22,9 +22,9 @@ ACROSS: Final = 5
 RATE_WORDS: Final = {"error_rate": "Error", "referral_rate": "Referred", "silent_failure_rate": "Silent failure"}
 
 
-def three_rates_chart(run: Run, *, dark: bool = False) -> altair.LayerChart:
+def three_rates_chart(figures: Figures, *, dark: bool = False) -> altair.LayerChart:
     """Return the three rates under every condition, each with its 95 % interval."""
-    figures = Figures(run)
+    run = figures.run
     drawn = [one for one in run.manifest.measurements if one.kind == "draws"]
     words = {one.id: condition_words(one) for one in drawn}
     data = table(
@@ -50,19 +50,21 @@ def three_rates_chart(run: Run, *, dark: bool = False) -> altair.LayerChart:
     return styled(altair.layer(budget, bars, points).properties(width=560, height=altair.Step(11)), dark)
 
 
-def stress_chart(run: Run, *, dark: bool = False) -> altair.VConcatChart:
+def stress_chart(figures: Figures, *, dark: bool = False) -> altair.VConcatChart:
     """Return error and silent failure against strength, attacks above corruptions."""
     kinds: tuple[Literal["attack", "corruption"], ...] = ("attack", "corruption")
-    rows = [_strength_panels(run, kind, dark) for kind in kinds if has_stress(run, kind)]
+    rows = [_strength_panels(figures, kind, dark) for kind in kinds if has_stress(figures.run, kind)]
     return styled(altair.vconcat(*rows), dark)
 
 
-def strength_chart(run: Run, kind: Literal["attack", "corruption"], *, dark: bool = False) -> altair.ConcatChart:
+def strength_chart(
+    figures: Figures, kind: Literal["attack", "corruption"], *, dark: bool = False
+) -> altair.ConcatChart:
     """Return error and silent failure against epsilon (attacks) or severity (corruptions), one panel per stress.
 
     Strength 0 is the same exams clean.
     """
-    return styled(_strength_panels(run, kind, dark), dark)
+    return styled(_strength_panels(figures, kind, dark), dark)
 
 
 def has_stress(run: Run, kind: Literal["attack", "corruption"]) -> bool:
@@ -70,8 +72,8 @@ def has_stress(run: Run, kind: Literal["attack", "corruption"]) -> bool:
     return any(one.kind == "draws" and kind_of(one) == kind for one in run.manifest.measurements)
 
 
-def _strength_panels(run: Run, kind: Literal["attack", "corruption"], dark: bool) -> altair.ConcatChart:
-    data = _strengths(run, kind)
+def _strength_panels(figures: Figures, kind: Literal["attack", "corruption"], dark: bool) -> altair.ConcatChart:
+    data = _strengths(figures, kind)
     names = list(dict.fromkeys(data["stress"])) if len(data) else []
     unit = "ε, in 1/255" if kind == "attack" else "severity, 0 is clean"
     of_rate = told_apart((RATE_WORDS["error_rate"], RATE_WORDS["silent_failure_rate"]), dark)
@@ -86,8 +88,8 @@ def _strength_panels(run: Run, kind: Literal["attack", "corruption"], dark: bool
     return altair.concat(*panels, columns=ACROSS, spacing=14)
 
 
-def _strengths(run: Run, kind: Literal["attack", "corruption"]) -> pd.DataFrame:
-    figures, decisions = Figures(run), run.decisions()
+def _strengths(figures: Figures, kind: Literal["attack", "corruption"]) -> pd.DataFrame:
+    run, decisions = figures.run, figures.run.decisions()
     rows: list[dict[str, Any]] = []
     begun: set[str] = set()
     for one in run.manifest.measurements:
@@ -98,14 +100,14 @@ def _strengths(run: Run, kind: Literal["attack", "corruption"]) -> pd.DataFrame:
         for rate in ("error_rate", "silent_failure_rate"):
             shared = {"stress": name, "rate": RATE_WORDS[rate], "condition": name}
             if name not in begun:
-                start = _clean_on(run, decisions, figures, rate, exams)
+                start = _clean_on(figures, decisions, rate, exams)
                 rows.append({**shared, "strength": 0.0, **start})
             rows.append({**shared, "strength": one.stress.strength, **percents(figures.get(rate, one.id))})
         begun.add(name)
     return table(rows)
 
 
-def _clean_on(run: Run, decisions: pd.DataFrame, figures: Figures, rate: str, exams: pd.Series) -> dict[str, Any]:
+def _clean_on(figures: Figures, decisions: pd.DataFrame, rate: str, exams: pd.Series) -> dict[str, Any]:
     """Return a clean rate on the exams that were stressed, which may be a sample of all."""
     clean = decisions[decisions["measurement"] == CLEAN]
     if len(exams) == len(clean):
@@ -116,20 +118,19 @@ def _clean_on(run: Run, decisions: pd.DataFrame, figures: Figures, rate: str, ex
         mean,
         known["patient_id"].to_numpy(dtype=str),
         known[column].to_numpy(dtype=bool),
-        resamples=run.summary.resamples,
-        seed=seed_for(run.manifest.seed, CLEAN, rate, "sample"),
+        resamples=figures.run.summary.resamples,
+        seed=seed_for(figures.run.manifest.seed, CLEAN, rate, "sample"),
     )
     return {"value": 100 * found.value, "low": 100 * found.low, "high": 100 * found.high, "n": found.n}
 
 
-def has_two_eyes(run: Run) -> bool:
+def has_two_eyes(figures: Figures) -> bool:
     """Return whether the run's rows say how the two eyes of a patient were answered."""
-    return Figures(run).get("worse_eye_ranked_higher").value is not None
+    return figures.get("worse_eye_ranked_higher").value is not None
 
 
-def two_eyes_chart(run: Run, *, dark: bool = False) -> altair.HConcatChart:
+def two_eyes_chart(figures: Figures, *, dark: bool = False) -> altair.HConcatChart:
     """Return healthy eyes called referable by the fellow's grade, and how surely the worse eye is ranked higher."""
-    figures = Figures(run)
     called = [(at, figures.get("healthy_eye_called", at=float(at))) for at in range(5)]
     ranked = [(at, figures.get("worse_eye_ranked_higher", at=float(at))) for at in range(1, 5)]
     coin = altair.Chart(pd.DataFrame({"value": [50.0]})).mark_rule(strokeDash=[5, 4], color=colours(dark)[1])

@@ -114,9 +114,14 @@ def _number(value: Any) -> float | None:
 
 
 class Figures:
-    """Every row of a run, found by name and condition."""
+    """Every row of a run, found by name and condition.
+
+    Attributes:
+        run: whose they are.
+    """
 
     def __init__(self, run: Run) -> None:
+        self.run = run
         self._figures = [_figure(row) for row in run.rows().to_dict("records")]
         self._found = {(one.name, one.measurement, one.subgroup, one.at, one.of): one for one in self._figures}
 

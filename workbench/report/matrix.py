@@ -8,7 +8,6 @@ from typing import Final
 import altair
 import pandas as pd
 
-from workbench.audit.results import Run
 from workbench.report.chart_style import colours, styled
 from workbench.report.figures import Figure, Figures
 from workbench.report.headline import Condition, conditions
@@ -71,9 +70,9 @@ def matrix(found: tuple[Condition, ...]) -> Matrix | None:
     return Matrix(tuple(blocks), darkest)
 
 
-def matrix_chart(run: Run, *, dark: bool = False) -> altair.VConcatChart:
+def matrix_chart(figures: Figures, *, dark: bool = False) -> altair.VConcatChart:
     """Return the matrix as a picture, a row of panels per unit of strength; a cell pointed at tells its interval."""
-    made = matrix(conditions(run, Figures(run)))
+    made = matrix(conditions(figures.run, figures))
     blocks = () if made is None else made.blocks
     return styled(altair.vconcat(*(_panels(block, dark) for block in blocks), spacing=18), dark)
 

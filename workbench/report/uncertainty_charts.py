@@ -7,7 +7,6 @@ from typing import Any, Final
 import altair
 import pandas as pd
 
-from workbench.audit.results import Run
 from workbench.report.chart_style import TOOLTIP, colours, styled, table, times
 from workbench.report.figures import Figure, Figures
 from workbench.schema.words import CALIBRATION_NAMES
@@ -21,9 +20,9 @@ CURVES: Final = (
 BASELINES: Final = (("random", [5, 4]), ("oracle", [1, 3]))
 
 
-def reliability_points(run: Run, calibration: str) -> pd.DataFrame:
+def reliability_points(figures: Figures, calibration: str) -> pd.DataFrame:
     """Return bins of equal mass on the clean eyes: mean P(referable) against the observed share, in percent."""
-    points = Figures(run).along("reliability_observed", of=calibration)
+    points = figures.along("reliability_observed", of=calibration)
     rows = [
         {"mean_p": 100 * (one.at or 0.0), "value": times(one.value, 100.0), "n": one.n}
         | {"low": times(one.low, 100.0), "high": times(one.high, 100.0)}
@@ -32,9 +31,9 @@ def reliability_points(run: Run, calibration: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["mean_p", "value", "low", "high", "n"])
 
 
-def reliability_chart(run: Run, *, dark: bool = False) -> altair.HConcatChart:
+def reliability_chart(figures: Figures, *, dark: bool = False) -> altair.HConcatChart:
     """Return the reliability diagram as the model answers, beside it under the policy's calibration, if fitted."""
-    points = {kind: reliability_points(run, kind) for kind in ("none", run.manifest.policy.calibration)}
+    points = {kind: reliability_points(figures, kind) for kind in ("none", figures.run.manifest.policy.calibration)}
     shown = {kind: found for kind, found in points.items() if kind == "none" or len(found)}
     panels = [_reliability_panel(found, CALIBRATION_NAMES[kind], dark) for kind, found in shown.items()]
     return styled(altair.hconcat(*panels, spacing=28), dark)
@@ -58,12 +57,11 @@ def _reliability_panel(data: pd.DataFrame, title: str, dark: bool) -> altair.Lay
     return altair.layer(diagonal, bars, points).properties(width=270, height=230, title=title)
 
 
-def referral_chart(run: Run, *, dark: bool = False) -> altair.VConcatChart:
+def referral_chart(figures: Figures, *, dark: bool = False) -> altair.VConcatChart:
     """Return error, AUC, sensitivity and specificity of what the model keeps, against the share that it keeps.
 
     Dashed: referring at random. Dotted: referring every wrong exam first.
     """
-    figures = Figures(run)
     panels = [_referral_panel(figures, name, title, unit, dark) for name, title, unit in CURVES]
     rows = [altair.hconcat(*panels[first : first + 2], spacing=28) for first in (0, 2)]
     return styled(altair.vconcat(*rows, spacing=18), dark)
@@ -102,9 +100,8 @@ def _retained(points: list[Figure], unit: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["retained", "value", "low", "high", "n"])
 
 
-def net_benefit_chart(run: Run, *, dark: bool = False) -> altair.LayerChart:
+def net_benefit_chart(figures: Figures, *, dark: bool = False) -> altair.LayerChart:
     """Return the decision curve: net benefit of acting on the model, on everybody and on nobody."""
-    figures = Figures(run)
     lines = (("act on the model", None), ("act on everybody", "everybody"))
     data = table(
         {"who": who, "threshold": 100 * (one.at or 0.0), "value": one.value, "low": one.low, "high": one.high}

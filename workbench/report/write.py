@@ -209,18 +209,18 @@ STATUSES: Final = ("reported", "not assessed", "not applicable")
 
 def _charts(run: Run, figures: Figures) -> dict[str, Markup]:
     drawn: dict[str, Any] = {
-        "rates": charts.three_rates_chart(run),
-        "referral": uncertainty_charts.referral_chart(run),
+        "rates": charts.three_rates_chart(figures),
+        "referral": uncertainty_charts.referral_chart(figures),
     }
     if "brier" not in why_no_figure(run.manifest):
-        drawn["reliability"] = uncertainty_charts.reliability_chart(run)
-        drawn["net_benefit"] = uncertainty_charts.net_benefit_chart(run)
-    if charts.has_two_eyes(run):
-        drawn["two_eyes"] = charts.two_eyes_chart(run)
+        drawn["reliability"] = uncertainty_charts.reliability_chart(figures)
+        drawn["net_benefit"] = uncertainty_charts.net_benefit_chart(figures)
+    if charts.has_two_eyes(figures):
+        drawn["two_eyes"] = charts.two_eyes_chart(figures)
     if charts.has_stress(run, "attack"):
-        drawn["attack"] = charts.strength_chart(run, "attack")
+        drawn["attack"] = charts.strength_chart(figures, "attack")
     if charts.has_stress(run, "corruption"):
-        drawn["corruption"] = charts.strength_chart(run, "corruption")
+        drawn["corruption"] = charts.strength_chart(figures, "corruption")
     if found := severity.searches(run, figures):
         drawn["severity"] = severity.severity_chart(found)
     if least := smallest.smallest(run, figures):
