@@ -17,13 +17,13 @@ import torch
 
 import workbench
 from workbench.audit import layout, run_manifest, schemas
+from workbench.audit.bench import Bench
 from workbench.audit.config import AuditConfig
 from workbench.audit.drawing import settled_drawing
 from workbench.audit.intake import needs_reference
 from workbench.audit.patterns import manifest_to_fit_on, pattern_id, places_not_judged
 from workbench.audit.results import maps_id, stressed_id, trust_id
 from workbench.audit.run_manifest import CredibilitySetting, Environment, FittedOn, MeasurementSpec, RunManifest
-from workbench.audit.units import Bench
 from workbench.data.exams import Exams, open_exams
 from workbench.explanation.checks import check_map
 from workbench.models.checkpoint import load_model, model_hash

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from workbench.audit.analysis import analyse, cutoff_of_clean
+from workbench.audit.bench import Bench
 from workbench.audit.config import AuditConfig
 from workbench.audit.layout import manifest_path
 from workbench.audit.lock import run_lock
@@ -14,7 +15,6 @@ from workbench.audit.plan import Unit, all_units, pending_units
 from workbench.audit.preparation import adopt, describe, measurements_of, open_bench, table_of_eyes
 from workbench.audit.results import Run
 from workbench.audit.run_manifest import RunManifest, read_manifest
-from workbench.audit.units import Bench
 from workbench.audit.workers import run_units, run_units_in_processes
 from workbench.schema.progress import console, progress_bar
 

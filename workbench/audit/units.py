@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,8 +14,9 @@ import pandas as pd
 import simplejpeg
 import torch
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
+from workbench.audit.bench import Bench
 from workbench.audit.certified import certified_row, head_margin_rows
 from workbench.audit.credibility import credibility_rows
 from workbench.audit.deployed import deployed_system, explained_by
@@ -25,94 +26,28 @@ from workbench.audit.map_maker import MapMaker, number
 from workbench.audit.map_trust import MapExaminer
 from workbench.audit.patterns import StoredPattern, read_pattern, rows_of_pattern
 from workbench.audit.plan import Unit
-from workbench.audit.run_manifest import MeasurementSpec, Member
+from workbench.audit.run_manifest import MeasurementSpec
 from workbench.audit.schemas import PART_SCHEMAS
 from workbench.audit.smallest import smallest_rows
-from workbench.data.exams import ExamBatch, Exams
+from workbench.data.exams import ExamBatch
 from workbench.data.masks import read_labels
-from workbench.models.lesion_net import Detector
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 from workbench.schema.seeds import seed_for
-from workbench.schema.specs import MapPolicySpec, PolicySpec, StressSpec
+from workbench.schema.specs import StressSpec
 from workbench.schema.threat import FITTED, OF_THE_REFERRAL, UNIVERSAL
-from workbench.stress.apply import StressResult, apply_stress, clean_answers
+from workbench.stress.apply import StressResult, apply_stress
 from workbench.stress.apply_exam import apply_exam_stress
 from workbench.stress.apply_universal import fit_universal
 from workbench.stress.exam import EXAM_STRESSES, Rearranged
 from workbench.stress.goals import Deployed
 from workbench.stress.severity_search import mildest
-from workbench.uncertainty.laterality_check import Laterality, pairs_of, verdicts
-from workbench.uncertainty.makers import DrawMaker
-from workbench.uncertainty.reference import AGAIN, UnlikenessMeter
+from workbench.uncertainty.laterality_check import pairs_of, verdicts
+from workbench.uncertainty.reference import AGAIN
 
 JPEG_QUALITY: Final = 90
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every unit of a run is given: the model and the exams, and the numbers that all units share.
-
-    Attributes:
-        model: whose maps are made.
-        predictor: makes the draws.
-        exams: to measure.
-        draws: how many per exam.
-        threshold: P(referable) from which an exam is called referable.
-        seed: the run's.
-        attacked: what a stress is aimed at: the model, or the mean of an ensemble.
-        members: the further models of an ensemble.
-        engine: of what runs once per exam.
-        unlike: measures how unlike the training photographs an eye is, where the model has a reference.
-        detector: finds lesions (experimental), where one was named.
-        laterality: tells photographs that look like the other eye, where the model has it.
-        maps: what a map must pass before it is kept.
-        policy: of the run; who is referred is what some attacks aim at.
-        cutoff: of the referral score, fixed on the clean exams; None until they are measured.
-        unlearned: a model trained on permuted labels, with whose maps each method's are compared.
-        fitting: exams that a perturbation for all exams is fitted on, where the plan holds one.
-        fitting_words: which exams these are.
-        patterns: name of a stress → its perturbation for all exams, once it is fitted.
-        memory_mib: bound on the noisy pictures that go through the model at once.
-        surrogate: a model that attacks are transferred from; None: a disturbed copy of the attacked one.
-    """
-
-    model: nn.Module
-    predictor: DrawMaker
-    exams: Exams
-    draws: int
-    threshold: float
-    seed: int
-    attacked: nn.Module
-    members: tuple[Member, ...] = ()
-    engine: Literal["eager", "openvino"] = "eager"
-    unlike: UnlikenessMeter | None = None
-    laterality: Laterality | None = None
-    maps: MapPolicySpec = field(default_factory=lambda: MapPolicySpec.model_validate({}))
-    unlearned: nn.Module | None = None
-    detector: Detector | None = None
-    policy: PolicySpec = field(default_factory=lambda: PolicySpec.model_validate({}))
-    cutoff: float | None = None
-    fitting: Exams | None = None
-    fitting_words: str = ""
-    patterns: Callable[[str], StoredPattern] | None = None
-    memory_mib: int = 512
-    surrogate: nn.Module | None = None
-    _answered: dict[tuple[int, ...], Tensor] = field(default_factory=dict, repr=False, compare=False)
-
-    def clean_logits(self, indices: Sequence[int], batch: ExamBatch) -> Tensor:
-        """Return what the attacked model answers to some exams as they are; each chunk is asked once per process."""
-        chunk = tuple(indices)
-        if chunk not in self._answered:
-            self._answered[chunk] = clean_answers(self.attacked, batch.x, batch.present)
-        return self._answered[chunk]
-
-    def photographed(self, index: int) -> tuple[bool, bool]:
-        """Return which eyes of an exam can be measured."""
-        one, other = self.exams.eyes["status"].iloc[2 * index : 2 * index + 2]
-        return one == "ok", other == "ok"
 
 
 def make_part(bench: Bench, unit: Unit, folder: Path) -> None:

@@ -13,11 +13,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
+from workbench.audit.bench import Bench
 from workbench.audit.config import AuditConfig
 from workbench.audit.layout import part_path, write_table
 from workbench.audit.plan import Unit
 from workbench.audit.schemas import PART_SCHEMAS
-from workbench.audit.units import Bench, failed_rows, make_part
+from workbench.audit.units import failed_rows, make_part
 from workbench.models.fast import keeping_copies
 from workbench.schema.errors import WorkbenchError
 
