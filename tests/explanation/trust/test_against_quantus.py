@@ -1,4 +1,4 @@
-"""Deletion, imputation and rank correlation give Quantus' numbers on the same inputs; infidelity gives Captum's."""
+"""Deletion, insertion, imputation, likeness and sensitivity are Quantus' numbers; infidelity is Captum's."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import torch
 from captum.metrics import infidelity as captums
 from torch import Tensor
 
-from tests.explanation.trust.quantus_reference import STEP, answer, inputs
+from tests.explanation.trust.quantus_reference import STEP, answer, explained, inputs, share
 from workbench.explanation.trust import faithfulness as faith
+from workbench.explanation.trust import likeness
 from workbench.explanation.trust.faithfulness import faithfulness, linear_imputation
 from workbench.explanation.trust.likeness import rank_correlation
-from workbench.explanation.trust.steadiness import RADIUS, infidelity
+from workbench.explanation.trust.steadiness import RADIUS, infidelity, relative_change
 
 REFERENCE = json.loads(Path(__file__).with_name("quantus_reference.json").read_text("utf-8"))
 
 
-def test_deletion_is_pixel_flipping(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deletion_and_insertion_are_pixel_flipping(monkeypatch: pytest.MonkeyPatch) -> None:
     given = inputs()
     x, empty, heat = (torch.from_numpy(given[name]) for name in ("x", "empty", "heat"))
     both, nothing = (torch.cat([eye, torch.zeros_like(eye)], dim=1) for eye in (x, empty))
@@ -37,9 +38,9 @@ def test_deletion_is_pixel_flipping(monkeypatch: pytest.MonkeyPatch) -> None:
     faithfulness(
         watched, both, torch.ones(2, 2, dtype=torch.bool), heat * upward[:, None, None], 0, (1, 2), shares=shares
     )
-    deleted = torch.stack(seen[2 : 2 + len(shares)]).numpy()
-    expected = np.array(REFERENCE["pixel_flipping"])[:, : len(shares)].T
-    assert np.allclose(deleted, expected, atol=1e-6)
+    deleted, inserted = torch.stack(seen[2 : 2 + 2 * len(shares)]).chunk(2)
+    for curve, name in ((deleted, "pixel_flipping"), (inserted, "pixel_flipping_of_what_is_missing")):
+        assert np.allclose(curve.numpy(), np.array(REFERENCE[name])[:, : len(shares)].T, atol=1e-6)
 
 
 def test_imputation_is_roads_without_its_noise() -> None:
@@ -52,6 +53,26 @@ def test_imputation_is_roads_without_its_noise() -> None:
 def test_rank_correlation_is_spearmans() -> None:
     heat, other = (torch.from_numpy(inputs()[name]) for name in ("heat", "other"))
     assert rank_correlation(heat, other).numpy() == pytest.approx(REFERENCE["correlation_spearman"], abs=1e-9)
+
+
+def test_structural_similarity_is_quantus_under_its_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quantus takes a flat window of 7 and variances over n - 1; the latter is a smaller stabiliser."""
+    monkeypatch.setattr(likeness, "_window", lambda: torch.full((1, 1, 7, 7), 1 / 49))
+    light, contrast = likeness.STABILISERS
+    monkeypatch.setattr(likeness, "STABILISERS", (light, contrast * 48 / 49))
+    one, other = (torch.from_numpy(share(inputs()[name])) for name in ("heat", "other"))
+    assert likeness.structural_similarity(one, other).numpy() == pytest.approx(REFERENCE["ssim"], abs=1e-6)
+
+
+def test_the_largest_relative_change_is_max_sensitivity() -> None:
+    given = inputs()
+    x, weight = given["x"], given["weight"]
+    maps, *moved = (
+        torch.from_numpy(np.concatenate([explained(at, weight), np.zeros_like(x)], axis=1))
+        for at in (x, *(x + move for move in given["moves"]))
+    )
+    largest = torch.stack([relative_change(maps, one) for one in moved]).amax(dim=0)
+    assert largest.numpy() == pytest.approx(REFERENCE["max_sensitivity"], rel=1e-6)
 
 
 def test_infidelity_is_captums_after_the_best_scale() -> None:
