@@ -25,6 +25,9 @@ COMPARED: Final = 8
 ROUNDED: Final = 0.02
 """Most of the falls' mean square that may be bf16's rounding: so much leaves a cosine of 0.99."""
 
+CLEARLY: Final = 1.5
+"""By how much more than that share a few windows must be rounded, for the others not to be asked."""
+
 Area = tuple[slice, slice]
 
 
@@ -103,10 +106,7 @@ def occlusions(
             fast, *exact = (_OneExam(net, clean[it], blurred[it], seen[it], targets, images_at_once) for net in nets)
             for eye in fast.eyes:
                 tried = fast.changed(areas, eye)
-                falls, few = fast.falls(tried, eye), some_of(len(tried))
-                for other in exact:
-                    if not _true(falls, falls[few] - other.falls([tried[i] for i in few], eye)):
-                        falls = other.falls(tried, eye)
+                falls = _judged_falls(fast, exact[0], tried, eye) if exact else fast.falls(tried, eye)
                 for area, fall in zip(tried, falls, strict=True):
                     maps[:, exam, 3 * eye : 3 * eye + 3, *area] += fall[:, None, None, None] / 3
         return torch.stack([on_present_eyes(of_one / covered, seen) for of_one in maps])
@@ -179,9 +179,24 @@ def _copies(model: nn.Module, x: Tensor, precision: Precision) -> list[nn.Module
     return [*dict.fromkeys((fast_copy(model, x, precision, reading=None), fast_copy(model, x, "fp32")))]
 
 
-def _true(values: Float[Tensor, "row ..."], wrong: Float[Tensor, "some ..."]) -> bool:
+def _judged_falls(fast: _OneExam, exact: _OneExam, areas: Sequence[Area], eye: int) -> Float[Tensor, "area target"]:
+    """Return the falls in bf16, or in fp32 where a few windows show that they are too much of its rounding.
+
+    What is far too much is seen on these windows alone, before the eye is run in bf16.
+    """
+    few = [areas[place] for place in some_of(len(areas))]
+    sample = fast.falls(few, eye)
+    wrong = sample - exact.falls(few, eye)
+    if _true(sample, wrong, CLEARLY * ROUNDED):
+        falls = fast.falls(areas, eye)
+        if _true(falls, wrong):
+            return falls
+    return exact.falls(areas, eye)
+
+
+def _true(values: Float[Tensor, "row ..."], wrong: Float[Tensor, "some ..."], share: float = ROUNDED) -> bool:
     """Return whether the values in bf16 are more than their rounding, for every target: it is alike in every row."""
-    return bool((wrong.square().mean(dim=0) <= ROUNDED * values.square().mean(dim=0)).all())
+    return bool((wrong.square().mean(dim=0) <= share * values.square().mean(dim=0)).all())
 
 
 def _centred(values: Tensor) -> Tensor:
