@@ -139,7 +139,7 @@ class MapExaminer:
         found = {
             "randomised_likeness": check.cascading[-1],
             "randomised_structure": check.structural,
-            "independent_likeness": check.independent.mean(dim=0),
+            "independent_likeness": check.independent.nanmean(dim=0),
         }
         if self.unlearned is not None:
             theirs = self._heat(x, present, eye, self.unlearned)

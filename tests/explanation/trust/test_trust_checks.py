@@ -246,6 +246,29 @@ def test_the_sanity_check_tells_a_map_of_the_weights_from_a_map_of_the_picture(e
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
+def test_an_empty_map_of_random_weights_is_no_unlikeness(exams: Tensor) -> None:
+    """Its rank correlation would be 0, as of a map that depends on what was learned."""
+    model, picture = Tiny().eval(), exams[:, 0].clone()
+    never = sanity_check(model, lambda net: picture * float(net is model), seed=4)
+    for likeness in (never.cascading, never.independent, never.structural):
+        assert likeness.isnan().all()
+    seen: list[float] = []
+
+    def rectified(net: nn.Module) -> Tensor:
+        """Return the picture, of the second exam only where a weight of the head is positive."""
+        seen.append(net.head.weight.flatten()[0].item())
+        return picture * torch.tensor([1.0, float(seen[-1] > 0 or net is model)])[:, None, None]
+
+    def weight(seed: int) -> float:
+        return randomised(model, ["head"], seed).head.weight.flatten()[0].item()
+
+    unlucky = next(seed for seed in range(40) if weight(seed) < 0 < weight(seed + 1))
+    found = sanity_check(model, rectified, seed=unlucky)
+    assert len(seen) > 2 * len(found.stages), "another seed was tried"
+    assert not found.cascading[:, 0].isnan().any(), "the first exam has its map under the first seed"
+    assert found.cascading[0, 1] > 0.999
+
+
 def test_random_weights_keep_their_size_and_follow_their_seed() -> None:
     model = Tiny()
     names = [name for group in layer_groups(model) for name in group]

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from workbench.explanation.trust.likeness import rank_correlation, structural_similarity
@@ -17,6 +17,9 @@ from workbench.models.modes import frozen
 
 STAGES: Final = 4
 """The model's layers are made random in so many groups, the last first."""
+
+TRIES: Final = 4
+"""Seeds that are tried until a map of random weights says anything: Grad-CAM's rectifier may leave none of it."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,9 @@ class SanityCheck:
         cascading: rank correlation after each step; the last one is of a model that has learned nothing.
         independent: the same where only that group is random and all others are as they were.
         structural: structural similarity after the last cascading step.
+
+    NaN where the map of random weights is the same everywhere under every seed tried: an empty map is unlike any other,
+    and that would say nothing about the method.
     """
 
     stages: tuple[str, ...]
@@ -52,7 +58,8 @@ def sanity_check(
     Args:
         model: left as it was; copies are made random.
         explained: ``model -> the explained eye's maps``.
-        seed: of the random weights; the same for every exam, so that a map in a batch is the map alone.
+        seed: of the random weights; the same for every exam, so that a map in a batch is the map alone. An exam whose
+            map is empty under it is given the next one's.
         stages: how many groups of layers.
 
     Adebayo et al. 2018.
@@ -63,12 +70,38 @@ def sanity_check(
     last = original
     for step in range(len(groups)):
         so_far = tuple(name for group in groups[: step + 1] for name in group)
-        last = explained(randomised(model, so_far, seed))
-        cascading.append(rank_correlation(original, last))
-        alone = last if step == 0 else explained(randomised(model, groups[step], seed))
-        independent.append(rank_correlation(original, alone))
+        last = _of_random_weights(model, so_far, explained, seed)
+        cascading.append(_if_said(last, rank_correlation(original, last)))
+        alone = last if step == 0 else _of_random_weights(model, groups[step], explained, seed)
+        independent.append(_if_said(alone, rank_correlation(original, alone)))
     names = tuple(group[-1] for group in groups)
-    return SanityCheck(names, torch.stack(cascading), torch.stack(independent), structural_similarity(original, last))
+    structural = _if_said(last, structural_similarity(original, last))
+    return SanityCheck(names, torch.stack(cascading), torch.stack(independent), structural)
+
+
+def _of_random_weights(
+    model: nn.Module,
+    names: Sequence[str],
+    explained: Callable[[nn.Module], Float[Tensor, "exam height width"]],
+    seed: int,
+) -> Float[Tensor, "exam height width"]:
+    """Return each exam's map under the first seed whose map is not empty; under the last one tried, if none is."""
+    maps = explained(randomised(model, names, seed))
+    for further in range(1, TRIES):
+        if _says(maps).all():
+            break
+        again = explained(randomised(model, names, seed + further))
+        maps = torch.where(_says(maps)[:, None, None], maps, again)
+    return maps
+
+
+def _says(maps: Float[Tensor, "exam height width"]) -> Bool[Tensor, " exam"]:
+    flat = maps.flatten(1)
+    return flat.amax(dim=1) > flat.amin(dim=1)
+
+
+def _if_said(maps: Float[Tensor, "exam height width"], likeness: Float[Tensor, " exam"]) -> Float[Tensor, " exam"]:
+    return torch.where(_says(maps), likeness, torch.nan)
 
 
 def layer_groups(model: nn.Module, stages: int = STAGES) -> tuple[tuple[str, ...], ...]:
