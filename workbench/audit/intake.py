@@ -14,7 +14,6 @@ import pandas as pd
 from jaxtyping import Bool
 
 from workbench.audit import layout, schemas
-from workbench.audit.plan import units_of
 from workbench.audit.results import Run
 from workbench.schema.grades import EYES
 from workbench.schema.specs import UNLIKE_SCORES, PolicySpec
@@ -78,7 +77,7 @@ def _turned(run: Run) -> dict[tuple[str, str], str | None] | None:
     checked = [measurement for measurement in run.manifest.measurements if measurement.kind == "intake"]
     if not checked:
         return None
-    rows = pd.concat([run.part(checked[0].id, unit.chunk) for unit in units_of(run.manifest, run.exam_ids, checked[0])])
+    rows = run.rows_of(checked[0])
     flags = [None if pd.isna(flag) else str(flag) for flag in rows["flag"]]
     return dict(zip(zip(rows["exam_id"], rows["eye"], strict=True), flags, strict=True))
 

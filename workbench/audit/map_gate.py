@@ -12,7 +12,6 @@ import pandas as pd
 from workbench.audit import schemas
 from workbench.audit.figures.figure import Figure
 from workbench.audit.figures.rows import row_of
-from workbench.audit.plan import units_of
 from workbench.audit.results import Run
 from workbench.audit.run_manifest import MeasurementSpec
 from workbench.audit.schemas import INFLUENCES, TRUST_CHECKS
@@ -138,9 +137,7 @@ def _influence(table: pd.DataFrame, threshold: float) -> Iterator[Figure]:
 
 def _done(run: Run, measurement: MeasurementSpec, columns: list[str]) -> pd.DataFrame:
     """Return the measured eyes of a measurement and whose they are; the maps themselves are not kept."""
-    units = units_of(run.manifest, run.exam_ids, measurement)
-    parts = [run.part(measurement.id, unit.chunk)[["exam_id", "status", *columns]] for unit in units]
-    table = pd.concat(parts, ignore_index=True)
+    table = run.rows_of(measurement, ["exam_id", "status", *columns])
     patients = run.eyes().drop_duplicates("exam_id").set_index("exam_id")["patient_id"]
     table = table[table["status"] == "done"].reset_index(drop=True)
     return table.assign(patient_id=table["exam_id"].map(patients).astype(str))

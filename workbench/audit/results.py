@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from workbench.audit import layout, run_manifest, schemas
 from workbench.audit.layout import AnalysisSummary, part_path, read_table
 from workbench.audit.patterns import StoredPattern, read_pattern
 from workbench.audit.plan import missing_parts, units_of
-from workbench.audit.run_manifest import RunManifest
+from workbench.audit.run_manifest import MeasurementSpec, RunManifest
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 from workbench.schema.specs import SmallestSpec, StressSpec
@@ -215,9 +216,19 @@ class Run:
         """Return what was found of the attack under examination, one row per exam; empty where none was examined."""
         if all(one.id != layout.CREDIBILITY for one in self.manifest.measurements):
             return pd.DataFrame(columns=schemas.CREDIBILITY_SCHEMA.names)
-        units = units_of(self.manifest, self.exam_ids, self.manifest.measurement(layout.CREDIBILITY))
-        rows = pd.concat([self.part(layout.CREDIBILITY, unit.chunk) for unit in units], ignore_index=True)
+        rows = self.rows_of(self.manifest.measurement(layout.CREDIBILITY))
         return rows[rows["status"] == "done"].drop_duplicates("exam_id").reset_index(drop=True)
+
+    def rows_of(self, measurement: MeasurementSpec, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return the rows of every part of a measurement; ``columns``: of each part only these are kept."""
+        units = units_of(self.manifest, self.exam_ids, measurement)
+        parts = (self.part(measurement.id, unit.chunk) for unit in units)
+        return pd.concat([part if columns is None else part[[*columns]] for part in parts], ignore_index=True)
+
+    def exams_of(self, measurement: MeasurementSpec) -> pd.DataFrame:
+        """Return one row per exam that was measured, by its id, of what both of its rows say alike."""
+        rows = self.rows_of(measurement)
+        return rows[rows["status"] == "done"].groupby("exam_id", sort=False).first()
 
     def part(self, measurement: str, chunk: int) -> pd.DataFrame:
         """Return one stored part."""

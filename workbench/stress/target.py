@@ -103,10 +103,7 @@ class Target:
 
     def margin_of_clean(self) -> Float[Tensor, " exam"]:
         """Return how far past the goal each exam is as it is."""
-        if self.clean_map is not None:
-            return self.margin(self.clean)
-        answers = self.answers(self.clean) if self.known_clean is None else self.known_clean
-        return GOALS[self.case.threat.goal](answers, self.case, False)
+        return replace(self, known=self.known_clean).margin(self.clean)
 
 
 def pooled_answers(deployed: Deployed, x: Tensor, present: Tensor, seeds: Sequence[int], draws: int) -> Answers:

@@ -179,6 +179,6 @@ def _fit(exams: FittingExams, batches: list[list[int]], aimed: list[Target], pat
         target = replace(one, clean=exams.pixels(rows))
         with torch.no_grad():
             reached += int((target.margin(_with(target, pattern)) > 0).sum())
-            already += int((target.margin(target.clean) > 0).sum())
+            already += int((target.margin_of_clean() > 0).sum())
     count = sum(map(len, batches))
     return Fit(pattern, count, reached / count, already / count)

@@ -15,7 +15,6 @@ import pandas as pd
 from workbench.audit import schemas
 from workbench.audit.figures.figure import NOTHING, Answered, Figure, Found, floats
 from workbench.audit.figures.rows import row_of
-from workbench.audit.plan import units_of
 from workbench.audit.results import Run
 from workbench.audit.run_manifest import MeasurementSpec
 from workbench.metrics.referral import mean
@@ -51,14 +50,11 @@ def radii(spec: SmoothingSpec) -> list[float]:
 
 
 def _figures(run: Run, measurement: MeasurementSpec, known: pd.DataFrame) -> Iterator[Figure | Found]:
-    parts = [run.part(measurement.id, unit.chunk) for unit in units_of(run.manifest, run.exam_ids, measurement)]
-    table = pd.concat(parts, ignore_index=True)
-    done = table[table["status"] == "done"]
     if measurement.smoothing is None:
-        yield from _head(done, table, known)
+        yield from _head(run.rows_of(measurement), known)
     else:
-        exams = done.groupby("exam_id", sort=False).first()
-        yield from _smoothed(exams.join(known[["patient_id", "referable"]]), known, radii(measurement.smoothing))
+        exams = run.exams_of(measurement).join(known[["patient_id", "referable"]])
+        yield from _smoothed(exams, known, radii(measurement.smoothing))
 
 
 def _smoothed(exams: pd.DataFrame, known: pd.DataFrame, at: list[float]) -> Iterator[Figure | Found]:
@@ -85,7 +81,8 @@ def _smoothed(exams: pd.DataFrame, known: pd.DataFrame, at: list[float]) -> Iter
             yield Figure(name, metric, whose[answered], (values[answered],))
 
 
-def _head(done: pd.DataFrame, table: pd.DataFrame, known: pd.DataFrame) -> Iterator[Figure | Found]:
+def _head(table: pd.DataFrame, known: pd.DataFrame) -> Iterator[Figure | Found]:
+    done = table[table["status"] == "done"]
     for name, column in (("head_margin", "margin"), ("head_margin_share", "margin_share")):
         if len(done):
             whose = known.loc[done["exam_id"], "patient_id"].to_numpy(dtype=str)

@@ -11,7 +11,6 @@ import pandas as pd
 from workbench.audit import schemas
 from workbench.audit.figures.figure import Figure, floats
 from workbench.audit.figures.rows import row_of
-from workbench.audit.plan import units_of
 from workbench.audit.results import Run
 from workbench.audit.run_manifest import MeasurementSpec
 
@@ -32,10 +31,8 @@ def mildest_rows(run: Run, *, resamples: int) -> pd.DataFrame:
 
 
 def _figures(run: Run, measurement: MeasurementSpec, patients: dict[str, str]) -> Iterator[Figure]:
-    parts = [run.part(measurement.id, unit.chunk) for unit in units_of(run.manifest, run.exam_ids, measurement)]
-    table = pd.concat(parts, ignore_index=True)
-    exams = table[table["status"] == "done"].groupby("exam_id", sort=False).first().reset_index()
-    whose = exams["exam_id"].map(patients).to_numpy(dtype=str)
+    exams = run.exams_of(measurement)
+    whose = exams.index.map(patients).to_numpy(dtype=str)
     severity, accepted = floats(exams["severity"]), exams["accepted"].to_numpy(dtype=bool)
     for level in LEVELS:
         flipped = severity <= level

@@ -11,7 +11,6 @@ import pandas as pd
 from workbench.audit import schemas
 from workbench.audit.figures.figure import NOTHING, Figure, Found, floats
 from workbench.audit.figures.rows import row_of
-from workbench.audit.plan import units_of
 from workbench.audit.results import Run
 from workbench.audit.run_manifest import MeasurementSpec
 from workbench.metrics.referral import mean
@@ -61,7 +60,7 @@ def _is_alike(stress: StressSpec, spec: SmallestSpec) -> bool:
 def _figures(
     run: Run, measurement: MeasurementSpec, spec: SmallestSpec, patients: dict[str, str]
 ) -> Iterator[Figure | Found]:
-    done = _done(run, measurement)
+    done = run.exams_of(measurement)
     whose, epsilon = done.index.map(patients).to_numpy(dtype=str), floats(done["epsilon"])
     holds = np.nan_to_num(epsilon, nan=np.inf)
     for at in epsilons(run, spec):
@@ -83,17 +82,11 @@ def _figures(
 def _beaten(run: Run, attack: MeasurementSpec, holds: np.ndarray, exams: pd.Index, patients: dict[str, str]) -> Figure:
     """Return on how many of their common exams an attack of one ε turned a call that the search could not with it."""
     strength = 0.0 if attack.stress is None else attack.stress.strength
-    success = floats(_done(run, attack)["success"].reindex(exams))
+    success = floats(run.exams_of(attack)["success"].reindex(exams))
     both = ~np.isnan(success)
     more = (success == 1) & (holds > strength * (1 + ROUNDING))
     whose = exams[both].map(patients).to_numpy(dtype=str)
     return Figure("search_beaten_share", mean, whose, (more[both].astype(float),), at=strength, of=attack.id)
-
-
-def _done(run: Run, measurement: MeasurementSpec) -> pd.DataFrame:
-    parts = [run.part(measurement.id, unit.chunk) for unit in units_of(run.manifest, run.exam_ids, measurement)]
-    table = pd.concat(parts, ignore_index=True)
-    return table[table["status"] == "done"].groupby("exam_id", sort=False).first()
 
 
 def _median(values: np.ndarray) -> float:

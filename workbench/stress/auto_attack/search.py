@@ -46,7 +46,7 @@ class Search:
         self.target, self.stop = target, stop
         self.best = target.clean.clone()
         with torch.no_grad():
-            self.furthest = target.margin_of_clean().clone()
+            self.furthest = target.margin_of_clean()
         self.broken = self.furthest > 0
         may = torch.tensor([not why for why in not_applicable(target.case)], device=target.clean.device)
         self.may_move = may & (target.size > 0).any(dim=1)
