@@ -232,7 +232,7 @@ def _trust_row(row: Any, unit: Unit, seed: int) -> dict[str, Any]:
         return nothing
     near = np.random.default_rng(seed_for(seed, row.exam_id, row.eye, "trust")).uniform(-0.05, 0.05)
     found = {"randomised_likeness": 0.12, "deletion_gain": 0.2, "repeatability": 0.9}
-    return {"status": "done", **{name: value + near for name, value in found.items()}}
+    return {"status": "done", "answer_change": 0.4 + 6 * near, **{name: value + near for name, value in found.items()}}
 
 
 def _influence_row(row: Any, unit: Unit, seed: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from tests.run_folder import CREDENTIALS, DRAWN, make_run
 from workbench.audit import layout
 from workbench.audit.map_credentials import MapCredentials
-from workbench.audit.results import Run
+from workbench.audit.results import Run, trust_id
 from workbench.report.cases import case_groups
 from workbench.report.write import as_html, assemble
 from workbench.review.cases import CaseBook
@@ -39,6 +39,16 @@ def test_a_shown_map_has_its_checks_with_their_intervals(run: Run) -> None:
     numbers = set(re.findall(r"\d\.\d\d", told))
     known = rows.loc[rows["of"] == "grad_cam", ["value", "low", "high"]].to_numpy(dtype=float)
     assert numbers <= {f"{value:.2f}" for value in known[np.isfinite(known)]}, "nothing is invented"
+
+
+def test_a_gain_counts_each_eye_by_how_far_the_answer_moved(run: Run) -> None:
+    told = run.rows().set_index(["name", "of"]).loc[("map_deletion_gain", "grad_cam")]
+    eyes = run.rows_of(run.manifest.measurement(trust_id("grad_cam")))
+    eyes = eyes[eyes["status"] == "done"]
+    assert eyes["answer_change"].nunique() == len(eyes) == told["n"]
+    at_stake = eyes["answer_change"].abs()
+    assert told["value"] == pytest.approx((eyes["deletion_gain"] * at_stake).sum() / at_stake.sum())
+    assert told["value"] != pytest.approx(eyes["deletion_gain"].mean())
 
 
 def test_what_was_not_checked_is_said_and_counts_for_nothing(run: Run) -> None:

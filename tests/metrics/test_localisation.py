@@ -42,6 +42,14 @@ def test_nothing_marked_and_nothing_hot_have_no_value() -> None:
     assert np.isnan(loc.energy_share(-MARKED.astype(float), MARKED))
 
 
+def test_a_gain_over_all_counts_each_eye_by_what_was_at_stake() -> None:
+    gain, change = np.array([0.5, -4.0]), np.array([-0.8, 0.01])
+    assert loc.gain_over_all(gain, change) == pytest.approx((0.5 * 0.8 - 4.0 * 0.01) / 0.81)
+    assert loc.gain_over_all(gain, np.full(2, 0.3)) == pytest.approx(gain.mean()), "alike: the mean"
+    assert np.isnan(loc.gain_over_all(gain, np.zeros(2)))
+    assert np.isnan(loc.gain_over_all(gain[:0], change[:0]))
+
+
 def test_pointing_allows_a_stated_distance() -> None:
     heat = np.zeros((8, 8))
     heat[6, 3] = 1

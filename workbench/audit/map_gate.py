@@ -14,8 +14,9 @@ from workbench.audit.figures.figure import Figure
 from workbench.audit.figures.rows import row_of
 from workbench.audit.results import Run
 from workbench.audit.run_manifest import MeasurementSpec
-from workbench.audit.schemas import INFLUENCES, TRUST_CHECKS
+from workbench.audit.schemas import INFLUENCES, SHARES_OF_THE_CHANGE, TRUST_CHECKS
 from workbench.metrics import referral
+from workbench.metrics.localisation import gain_over_all
 from workbench.schema.maps import checked_as
 from workbench.schema.specs import MapPolicySpec
 
@@ -107,8 +108,10 @@ def _figures(run: Run) -> Iterator[tuple[MeasurementSpec, Figure]]:
             table = _done(run, measurement, schemas.INFLUENCE_SCHEMA.names[4:])
             yield from ((measurement, figure) for figure in _influence(table, run.referable_threshold))
         elif measurement.kind == "map_trust":
-            table = _done(run, measurement, list(TRUST_CHECKS))
-            yield from ((measurement, _mean(f"map_{name}", table, name, measurement)) for name in TRUST_CHECKS)
+            table = _done(run, measurement, [*TRUST_CHECKS, "answer_change"])
+            for name in TRUST_CHECKS:
+                of_all = _gain if name in SHARES_OF_THE_CHANGE else _mean
+                yield measurement, of_all(f"map_{name}", table, name, measurement)
         elif measurement.kind == "maps":
             table = _done(run, measurement, ["fellow_share", "outside_share"])
             for name in ("fellow_share", "outside_share"):
@@ -119,6 +122,13 @@ def _mean(name: str, table: pd.DataFrame, column: str, measurement: MeasurementS
     known = table[table[column].notna()]
     patients = known["patient_id"].to_numpy(dtype=str)
     return Figure(name, referral.mean, patients, (known[column].to_numpy(dtype=float),), of=measurement.method)
+
+
+def _gain(name: str, table: pd.DataFrame, column: str, measurement: MeasurementSpec) -> Figure:
+    known = table[table[column].notna()]
+    patients = known["patient_id"].to_numpy(dtype=str)
+    gains, changes = (known[name].to_numpy(dtype=float) for name in (column, "answer_change"))
+    return Figure(name, gain_over_all, patients, (gains, changes), of=measurement.method)
 
 
 def _influence(table: pd.DataFrame, threshold: float) -> Iterator[Figure]:

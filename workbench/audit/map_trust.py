@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from workbench.audit.schemas import TRUST_CHECKS
+from workbench.audit.schemas import MAP_TRUST_SCHEMA
 from workbench.explanation.registry import EXPLANATIONS
 from workbench.explanation.targets import ReferableTarget, target_named
 from workbench.explanation.trust.faithfulness import faithfulness, road_gain
@@ -66,7 +66,7 @@ class MapExaminer:
             **self._attacked(x, present, eye, seeds),
             **self._learned(x, present, eye),
         }
-        columns = {name: found[name] for name in TRUST_CHECKS if name in found}
+        columns = {name: found[name] for name in MAP_TRUST_SCHEMA.names if name in found}
         says = heat.flatten(1).any(dim=1)
         return [
             {name: _number(values[place]) if says[place] else None for name, values in columns.items()}
@@ -95,6 +95,7 @@ class MapExaminer:
 
         gains = faithfulness(answer, x, present, heat, eye, seeds)
         return {
+            "answer_change": gains.change,
             "deletion_gain": gains.deletion_gain,
             "insertion_gain": gains.insertion_gain,
             "road_gain": road_gain(answer, x, present, heat, eye, seeds),

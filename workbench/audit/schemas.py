@@ -139,7 +139,15 @@ TRUST_CHECKS: Final = (
     "unlearned_likeness",
     "border_share",
 )
-MAP_TRUST_SCHEMA: Final = pa.schema([*_ROW_OF_A_PART, *[(name, pa.float64()) for name in TRUST_CHECKS]])
+SHARES_OF_THE_CHANGE: Final = ("deletion_gain", "insertion_gain", "road_gain")
+"""Those of `TRUST_CHECKS` that are shares of ``answer_change``; over several eyes each counts by how large that is."""
+MAP_TRUST_SCHEMA: Final = pa.schema(
+    [
+        *_ROW_OF_A_PART,
+        *[(name, pa.float64()) for name in TRUST_CHECKS],
+        ("answer_change", pa.float64()),  # of the explained number, when the eye's detail is all gone
+    ]
+)
 """What a method's map of one eye shows under each check; null where it says nothing there."""
 PHOTOGRAPHS_SCHEMA: Final = pa.schema([*_ROW_OF_A_PART, ("jpeg", pa.binary())])
 STRESSED_SCHEMA: Final = pa.schema(

@@ -75,6 +75,19 @@ def pointing_hit(
     return float(bool((away <= tolerance).any()))
 
 
+def gain_over_all(gain: Float[np.ndarray, " eye"], change: Float[np.ndarray, " eye"]) -> float:
+    """Return what a map's ranking gains over chance in all eyes together: Σ gain · |change| / Σ |change|.
+
+    The mean of the gains would be ruled by those eyes in which hardly anything was at stake; NaN where nothing was.
+
+    Args:
+        gain: of each eye, as a share of its change.
+        change: of the explained number, when the eye's detail is all gone.
+    """
+    weight = np.abs(change)
+    return float((gain * weight).sum() / weight.sum()) if weight.sum() > 0 else float("nan")
+
+
 def overlap_at_equal_area(heat: Shaped[np.ndarray, "*pixel"], marked: Bool[np.ndarray, "*pixel"]) -> float:
     """Return intersection over union of the marked pixels and as many of the hottest ones; NaN where none is marked.
 

@@ -36,7 +36,9 @@ class Faithfulness:
     """How much better than random rankings a map finds what the answer rests on, per exam.
 
     Each gain is the mean over `SHARES` of the answer's change by the map's ranking minus that by random rankings, as a
-    share of the change when the eye's detail is all gone: 0 is chance. NaN where that change is below `LEAST_CHANGE`.
+    share of ``change``, which is the answer's when the eye's detail is all gone: 0 is chance. NaN where that change is
+    below `LEAST_CHANGE`. Over several exams, weigh each by ``|change|``: the mean of the shares themselves is ruled by
+    those exams where hardly anything was at stake.
     """
 
     deletion_gain: Float[Tensor, " exam"]
