@@ -223,7 +223,7 @@ def _map_row(row: Any, unit: Unit, seed: int) -> dict[str, Any]:
     done = {"status": "done", **layout.pack_map(blob.astype(np.float32)), "completeness_gap": gap, "fellow_share": 0.08}
     if unit.measurement.maps.draws:
         done |= layout.pack_agreement(np.clip(blob, 0, 1).round(1).astype(np.float32), unit.measurement.maps.draws)
-        done["steadiness"] = 0.25
+        done |= {"steadiness": 0.25, "draws_likeness": 0.93}
     return done
 
 

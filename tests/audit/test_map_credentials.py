@@ -73,7 +73,7 @@ def test_a_method_that_failed_has_no_credentials_but_its_reason(tmp_path: Path) 
 def test_maps_over_draws_say_how_far_the_draws_agree(run: Run) -> None:
     told = paragraph(run, "exam-000", "Grad-CAM, mean of 10 draws")
     assert "OD: Of what matters in a fifth of its 10 draws, 25 % matters in nine tenths of them." in told
-    assert "is checked as Grad-CAM, without draws." in told
+    assert "is checked as Grad-CAM, without draws, a map of rank correlation 0.93 with this one." in told
 
 
 def test_the_report_and_the_viewer_are_given_the_agreement(run: Run) -> None:

@@ -46,8 +46,10 @@ def test_maps_are_named_by_what_they_explain_and_keep_their_agreement(run: Run) 
         assert heat.agreement.shape == heat.values.shape
         assert heat.steadiness is not None
         assert 0 <= heat.steadiness <= 1
+        assert heat.draws_likeness is not None
+        assert heat.draws_likeness > 0.7
     plain = next(heat for exam in run.exam_ids if (heat := run.heat_map(exam, "OD", "grad_cam")) is not None)
-    assert (plain.draws, plain.agreement, plain.steadiness) == (None, None, None)
+    assert (plain.draws, plain.agreement, plain.steadiness, plain.draws_likeness) == (None, None, None, None)
     joint = next(heat for exam in run.exam_ids if (heat := run.heat_map(exam, "OD", CONTRADICTED)) is not None)
     assert joint.values is not None
     assert joint.agreement is None
@@ -115,7 +117,7 @@ def test_a_part_of_an_older_run_reads_as_maps_of_no_draws(tmp_path: Path) -> Non
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    later = {"draws", "agreeing", "steadiness"}
+    later = {"draws", "agreeing", "steadiness", "draws_likeness"}
     older = pa.schema([field for field in schemas.MAPS_SCHEMA if field.name not in later])
     pq.write_table(
         pa.Table.from_pylist([{"exam_id": "e", "eye": "OD", "status": "done"}], schema=older), tmp_path / "part"

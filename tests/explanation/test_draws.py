@@ -147,6 +147,37 @@ def test_the_map_of_all_draws_adds_up_to_what_is_deployed() -> None:
     torch.testing.assert_close(twice[:, one], twice[:, one - 1])
 
 
+class AllDraws(nn.Module):
+    def __init__(self, nets: list[nn.Module]) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(nets)
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        return torch.stack([net(x, present) for net in self.nets])
+
+
+def test_a_mean_over_draws_that_is_another_map_than_the_judged_one_is_withheld() -> None:
+    """Every draw reads two rows; the model without draws reads the same ones, or two others."""
+    x = torch.rand((1, 6, 40, 40), generator=torch.Generator().manual_seed(0))
+
+    def reading(row: int) -> nn.Module:
+        weight = torch.full((6, 40, 40), 1e-5)
+        weight[:3, row : row + 4] = 0.005
+        return Linear(weight)
+
+    told: dict[str, Any] = {"eye": 0, "target": "grade_0", "method": "smooth_grad", "samples": 1}
+    drawn = AllDraws([reading(18), reading(18)])
+    for row, alike in ((18, True), (28, False)):
+        result, _ = explain_draws(drawn, reading(row), x, BOTH, policy=OPEN, **told)
+        assert result.draws_likeness is not None
+        assert (float(result.draws_likeness) > 0.95) is alike
+        words = result.withheld[0]
+        assert words is None if alike else words is not None and "without draws" in words and "below 0.7" in words
+        assert bool(result.own_eye.any()) is alike
+    lenient = OPEN.model_copy(update={"min_draws_likeness": None})
+    assert explain_draws(drawn, reading(28), x, BOTH, policy=lenient, **told)[0].withheld == (None,)
+
+
 def test_what_the_draws_contradict_each_other_about_has_a_map_and_no_agreement() -> None:
     x = torch.rand((1, 6, 32, 32), generator=torch.Generator().manual_seed(1))
     model = paired("late")
@@ -154,6 +185,7 @@ def test_what_the_draws_contradict_each_other_about_has_a_map_and_no_agreement()
     told: dict[str, Any] = {"eye": 0, "target": "mutual_information", "policy": OPEN}
     result, found = explain_draws(drawn, model, x, BOTH, method="smooth_grad", samples=2, **told)
     assert found is None
+    assert result.draws_likeness is None
     assert result.own_eye.any()
     with pytest.raises(WorkbenchError, match="grad_cam cannot explain mutual_information"):
         explain_draws(drawn, model, x, BOTH, method="grad_cam", **told)

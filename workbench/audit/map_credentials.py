@@ -94,7 +94,7 @@ class MapCredentials:
         """Return what was asked and passed, what else was measured, and what was not checked."""
         alone = checked_as(method)
         if alone != method and alone in self.run.methods():
-            return [f"is checked as {map_words(alone)}, without draws."]
+            return [f"is checked as {map_words(alone)}, without draws{_resemblance(shown)}."]
         checks, beside = [*self._checks(method), *self._gate(shown)], list(self._beside(method))
         asked = [one for one in checks if one.passed is not None]
         found = "; ".join(one.words for one in checks if one.words)
@@ -103,7 +103,7 @@ class MapCredentials:
         passed = sum(bool(one.passed) for one in asked)
         sentences = [f"passed {passed} of {len(asked)} checks asked for in this run{': ' + found if found else ''}."]
         sentences += [f"Also measured: {also}."] if also else []
-        sentences += ["Its method was checked without draws."] if alone != method else []
+        sentences += [f"Its method was checked without draws{_resemblance(shown)}."] if alone != method else []
         return [*sentences, *([f"Not checked: {missing}."] if missing else [])]
 
     def _checks(self, method: str) -> Iterator[Check]:
@@ -141,6 +141,12 @@ def agreement_words(heat: HeatMap) -> str:
         return f"No place matters in a fifth of its {heat.draws} draws."
     share = percent(heat.steadiness)
     return f"Of what matters in a fifth of its {heat.draws} draws, {share} matters in nine tenths of them."
+
+
+def _resemblance(shown: list[HeatMap]) -> str:
+    """Return how like the checked map the mean of the draws is, the less like of both eyes; empty where not known."""
+    known = [heat.draws_likeness for heat in shown if heat.draws_likeness is not None]
+    return f", a map of rank correlation {min(known):.2f} with this one" if known else ""
 
 
 def _with_interval(value: float, low: float | None, high: float | None) -> str:

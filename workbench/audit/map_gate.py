@@ -126,8 +126,8 @@ def _mean(name: str, table: pd.DataFrame, column: str, measurement: MeasurementS
 
 def _gain(name: str, table: pd.DataFrame, column: str, measurement: MeasurementSpec) -> Figure:
     known = table[table[column].notna()]
-    patients = known["patient_id"].to_numpy(dtype=str)
-    gains, changes = (known[name].to_numpy(dtype=float) for name in (column, "answer_change"))
+    patients, gains = known["patient_id"].to_numpy(dtype=str), known[column].to_numpy(dtype=float)
+    changes = known["answer_change"].fillna(1.0).to_numpy(dtype=float)  # a run made before it was kept: all alike
     return Figure(name, gain_over_all, patients, (gains, changes), of=measurement.method)
 
 

@@ -76,6 +76,7 @@ def _row(result: ExplanationResult, place: int) -> Row:
         "fellow_share": number(result.fellow_share, place) if withheld is None else None,
         "outside_share": number(result.outside_share, place),
         "outside_change": number(result.outside_change, place),
+        "draws_likeness": number(result.draws_likeness, place),
     }
     if withheld is None:
         row |= pack_map(result.own_eye[place].detach().cpu().numpy().astype(np.float32))

@@ -33,7 +33,8 @@ class HeatMap:
 
     ``values`` are summed over the colours, in the units of the method; positive speaks for what is explained, most
     often *referable*. ``agreement``: in which share of ``draws`` a pixel is in the strongest tenth; ``steadiness``: of
-    the pixels that are in at least a fifth of the draws, the share that is in nine tenths. None: a map of no draws.
+    the pixels that are in at least a fifth of the draws, the share that is in nine tenths; ``draws_likeness``: rank
+    correlation with the map of the model without draws, by which the method is judged. None: a map of no draws.
     """
 
     method: str
@@ -46,6 +47,7 @@ class HeatMap:
     agreement: Float[np.ndarray, "height width"] | None = None
     draws: int | None = None
     steadiness: float | None = None
+    draws_likeness: float | None = None
 
 
 class Run:
@@ -183,6 +185,7 @@ class Run:
             agreement=layout.unpack_agreement(row) if withheld is None else None,
             draws=None if row["draws"] is None else int(row["draws"]),
             steadiness=_number(row["steadiness"]) if withheld is None else None,
+            draws_likeness=_number(row["draws_likeness"]),
         )
 
     def influence(self, exam_id: str, eye: str) -> dict[str, Any] | None:

@@ -101,8 +101,8 @@ ROW_NAMES: Final[dict[str, str]] = {
     "map_randomised_likeness": "rank correlation with the map of the network with random weights; `of` a method",
     "map_randomised_structure": "structural similarity with the map of the network with random weights; `of` a method",
     "map_independent_likeness": "rank correlation with the map when one group of layers is random, mean; `of` a method",
-    "map_deletion_gain": "answer lost by deleting in the map's order minus in random order, as a share of what deleting "
-    "everything changes, summed over eyes; 0: chance; `of` a method",
+    "map_deletion_gain": "answer lost by deleting in the map's order minus in random order, as a share of what "
+    "deleting everything changes, summed over eyes; 0: chance; `of` a method",
     "map_insertion_gain": "as deletion, the answer won by inserting in the map's order; `of` a method",
     "map_road_gain": "as deletion, what goes filled in from around it (ROAD); `of` a method",
     "map_infidelity": "share of the answer's response to noise that the map does not foretell; `of` a method",

@@ -107,6 +107,7 @@ MAPS_SCHEMA: Final = pa.schema(
             "steadiness",
             pa.float64(),
         ),  # of the pixels that matter in a fifth of the draws, the share that does in nine tenths
+        ("draws_likeness", pa.float64()),  # of the mean over draws with the map of the model without draws
     ]
 )
 INFLUENCES: Final = ("blank", "healthy", "mean", "exchanged", "outside")

@@ -18,7 +18,7 @@ from workbench.explanation.registry import COMPLETE, EXPLANATIONS, FLOORS, OF_AL
 from workbench.explanation.shared_trunk import SHARED, DrawsBehindTrunk
 from workbench.explanation.targets import EachDraw, MutualInformationTarget, ReferableTarget, target_named
 from workbench.explanation.trust.influence import eye_only
-from workbench.explanation.trust.likeness import outside_share
+from workbench.explanation.trust.likeness import outside_share, rank_correlation
 from workbench.models.modes import measuring
 from workbench.schema.errors import WorkbenchError, did_you_mean
 from workbench.schema.grades import EYES
@@ -45,6 +45,8 @@ class ExplanationResult:
         outside_share: share of the explained eye's map that lies outside its disc.
         outside_change: |change of P(referable)| when what lies outside the discs is made one colour: what was read from
             there is no eye, and a map from a blurred baseline cannot show it.
+        draws_likeness: rank correlation of a mean over draws with the map of the model without draws, by which its
+            method is judged; None for the latter, and for what is of all draws at once.
     """
 
     method: str
@@ -55,6 +57,7 @@ class ExplanationResult:
     withheld: tuple[str | None, ...]
     outside_share: Float[Tensor, " exam"]
     outside_change: Float[Tensor, " exam"]
+    draws_likeness: Float[Tensor, " exam"] | None = None
 
     @property
     def own_eye(self) -> Float[Tensor, "exam height width"]:
@@ -136,7 +139,8 @@ def explain_draws(
     """Explain what the draws of one exam answer: the mean of their maps, judged as any map is, and their agreement.
 
     Each draw is explained by itself, and the mean map is the map of the *mean over draws* of the target: of
-    P(referable), of what is deployed. Mutual information is of all draws at once; its one map has no agreement.
+    P(referable), of what is deployed. It must be like the map of the model without draws, by which the method is
+    judged. Mutual information is of all draws at once; its one map has no agreement and no such likeness.
 
     Args:
         drawn: a module ``(x, present) -> logits[draw, row, 2, grade]`` with ``nets``, one per draw; a trunk that it
@@ -154,7 +158,7 @@ def explain_draws(
         WorkbenchError: as `explain`; mutual information by a method that reads one pass of one network.
     """
     _check_method(method)
-    found, called = None, target_named(target, eye)
+    found, alone, called = None, None, target_named(target, eye)
     explained: Any = called
     if isinstance(called, MutualInformationTarget):
         _check_all_draws(method, target)
@@ -164,7 +168,8 @@ def explain_draws(
         draws = drawn if shared else tuple(drawn.nets)
         found = maps_of_draws(draws, x, present, called, eye=eye, method=method, **options)
         explained, maps = EachDraw(called), found.maps
-    return _judged(_Answers(drawn, x, present, model), maps, method, eye, explained, policy), found
+        alone = EXPLANATIONS[method](model, x, present, called, **options)
+    return _judged(_Answers(drawn, x, present, model), maps, method, eye, explained, policy, alone), found
 
 
 def check_map(spec: MapSpec) -> None:
@@ -230,7 +235,9 @@ def _judged(
     eye: Literal[0, 1],
     explained: Callable[[Tensor], Tensor],
     policy: MapPolicySpec,
+    alone: Float[Tensor, "exam 6 height width"] | None = None,
 ) -> ExplanationResult:
+    """Judge maps; ``alone``: those of the model without draws, where the maps are means over draws."""
     model, present = answers.model, answers.present
     referable: Callable[[Tensor], Tensor] = ReferableTarget(eye)
     gap = _completeness_gap(answers, explained, maps) if method in COMPLETE else None
@@ -242,7 +249,12 @@ def _judged(
             policy.max_outside_change,
         ),
     }
-    withheld = tuple(_reason(maps[exam], bool(present[exam, eye]), eye, measured, exam) for exam in range(len(maps)))
+    likeness = None if alone is None else rank_correlation(_own(maps, eye), _own(alone, eye))
+    withheld = tuple(
+        _reason(maps[exam], bool(present[exam, eye]), eye, measured, exam)
+        or _unlike_the_judged(likeness, policy.min_draws_likeness, exam)
+        for exam in range(len(maps))
+    )
     shown = torch.tensor([reason is None for reason in withheld], device=maps.device)[:, None, None, None]
     maps = torch.where(shown, maps, torch.zeros_like(maps))
     separable = not (method in ONE_MAP_IF_EARLY and getattr(model, "sees_both_eyes", True)) and method not in FLOORS
@@ -250,7 +262,7 @@ def _judged(
     assert outside is not None
     assert change is not None
     share = fellow_share(maps, eye) if separable else None
-    return ExplanationResult(method, eye, maps, gap, share, withheld, outside, change)
+    return ExplanationResult(method, eye, maps, gap, share, withheld, outside, change, likeness)
 
 
 def _own(maps: Float[Tensor, "exam 6 height width"], eye: Literal[0, 1]) -> Float[Tensor, "exam height width"]:
@@ -293,3 +305,10 @@ def _reason(
     if not heat.any():
         return "the map is zero everywhere: nothing speaks for referable disease"
     return None
+
+
+def _unlike_the_judged(likeness: Float[Tensor, " exam"] | None, least: float | None, exam: int) -> str | None:
+    if likeness is None or least is None or likeness[exam] >= least:
+        return None
+    words = "rank correlation with the map without draws, by which the method is judged,"
+    return f"{words} {float(likeness[exam]):.2f} below {least:g}"

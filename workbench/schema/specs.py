@@ -115,7 +115,7 @@ UNLIKE_SCORES: Final = ("appearance", "mahalanobis", "nearest_neighbours", "ener
 class MapPolicySpec(Config):
     """What a map must pass before it is shown; a check whose threshold is null withholds nothing.
 
-    The first three are judged on every map. The others are judged on a method, over the run's sample for such checks
+    The first four are judged on every map. The others are judged on a method, over the run's sample for such checks
     (`explanations.trust_exams`): a method that fails one shows no map of any exam.
     """
 
@@ -124,6 +124,9 @@ class MapPolicySpec(Config):
         0.1, ge=0, le=1, description="change of P(referable) when all that lies outside the discs is made one colour"
     )
     max_outside_share: float | None = Field(0.5, ge=0, le=1, description="share of the map's strength outside the disc")
+    min_draws_likeness: float | None = Field(
+        0.7, ge=0, le=1, description="of a mean over draws: rank correlation with the map of the model without draws"
+    )
     max_randomised_likeness: float | None = Field(
         0.7, ge=0, le=1, description="mean rank correlation with the map of the same network with random weights"
     )
