@@ -129,7 +129,7 @@ class MapExaminer:
 
     def _attacked(self, x: Tensor, present: Tensor, eye: Eye, seeds: Sequence[int]) -> dict[str, Tensor]:
         found = move_map(
-            self.model, ReferableTarget(eye), lambda pixels: self._heat(pixels, present, eye), x, present, eye, seeds
+            self.model, ReferableTarget(eye), lambda moved, seen: self._heat(moved, seen, eye), x, present, eye, seeds
         )
         return {"attack_likeness": found.likeness, "attack_moved": found.moved}
 

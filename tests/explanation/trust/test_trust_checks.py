@@ -284,7 +284,7 @@ def test_random_weights_keep_their_size_and_follow_their_seed() -> None:
 
 def test_an_attack_on_the_map_stays_within_its_budget_and_keeps_the_answer(exams: Tensor) -> None:
     model, target = Tiny().eval(), ReferableTarget(0)
-    found = move_map(model, target, lambda x: gradient_map(model, x), exams, BOTH, 0, SEEDS, steps=6)
+    found = move_map(model, target, lambda x, _: gradient_map(model, x), exams, BOTH, 0, SEEDS, steps=6)
     assert (found.x - exams).abs().max() <= EPSILON + 1e-6
     assert torch.equal(found.x[:, 3:], exams[:, 3:]), "the other eye is not touched"
     assert found.kept.all()
@@ -297,13 +297,38 @@ def test_an_attack_on_the_map_stays_within_its_budget_and_keeps_the_answer(exams
 
 
 def test_a_map_that_does_not_look_cannot_be_moved(exams: Tensor) -> None:
-    heat = noise_map()
-    found = move_map(Tiny().eval(), ReferableTarget(0), lambda _: heat, exams, BOTH, 0, SEEDS, steps=2)
+    heat = noise_map()[:1].expand(2, -1, -1)
+    found = move_map(Tiny().eval(), ReferableTarget(0), lambda x, _: heat[: len(x)], exams, BOTH, 0, SEEDS, steps=2)
     assert torch.equal(found.x, exams)
     assert torch.equal(found.likeness, torch.ones(2))
     assert not found.moved.any()
     assert torch.equal(moved_share(heat, heat), torch.zeros(2))
     assert moved_share(heat, -heat.max() + heat).min() > 0.9
+
+
+def test_no_map_is_made_of_an_exam_whose_answer_moved(exams: Tensor) -> None:
+    """The first exam's answer is a hair trigger, the second's stays: alone it is attacked to the same end."""
+    clean, model = exams[:1].clone(), Tiny().eval()
+
+    class Trigger(nn.Module):
+        def forward(self, x: Tensor, present: Tensor) -> Tensor:
+            touched = (x - clean).abs().flatten(1).amax(dim=1) < 0.05
+            moved = touched & ((x - clean).abs().flatten(1).amax(dim=1) > 1e-6)
+            return model(x, present) + 9.0 * moved[:, None, None] * torch.tensor([1.0, 0, 0, 0, 0])
+
+    asked: list[int] = []
+
+    def explained(x: Tensor, _: Tensor) -> Tensor:
+        asked.append(len(x))
+        return gradient_map(model, x)
+
+    found = move_map(Trigger(), ReferableTarget(0), explained, exams, BOTH, 0, SEEDS, steps=4)
+    assert asked == [2, 1, 1, 1, 1]
+    assert torch.equal(found.x[:1], clean)
+    assert (float(found.likeness[0]), float(found.moved[0])) == (1.0, 0.0)
+    alone = move_map(Trigger(), ReferableTarget(0), explained, exams[1:], BOTH[1:], 0, SEEDS[1:], steps=4)
+    torch.testing.assert_close(found.likeness[1:], alone.likeness, atol=1e-5, rtol=0)
+    assert float(alone.likeness) < 1
 
 
 def test_a_fellow_is_replaced_and_nothing_else(exams: Tensor) -> None:

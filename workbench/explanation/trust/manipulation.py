@@ -44,7 +44,7 @@ class MovedMap:
 def move_map(
     model: nn.Module,
     target: Callable[[Tensor], Tensor],
-    explained: Callable[[Tensor], Float[Tensor, "exam height width"]],
+    explained: Callable[[Tensor, Tensor], Float[Tensor, "exam height width"]],
     x: Float[Tensor, "exam 6 height width"],
     present: Bool[Tensor, "exam 2"],
     eye: Literal[0, 1],
@@ -63,7 +63,7 @@ def move_map(
     Args:
         model: ``(x, present) -> logits``, left as it was.
         target: ``logits -> P(referable) of the eye``.
-        explained: ``x -> the explained eye's map``.
+        explained: ``(x, present) -> the explained eye's map``; asked only of exams whose answer stayed.
         x: in [0, 1].
         present: which eyes were photographed.
         eye: 0 for OD, 1 for OS; only its pixels are changed.
@@ -75,18 +75,20 @@ def move_map(
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     smooth = smoothed(model)
-    first, before = explained(x), _answer(model, target, x, present)
-    best, likeness, heat = x.clone(), torch.ones_like(before), first
+    first, before = explained(x, present), _answer(model, target, x, present)
+    best, likeness, heat = x.clone(), torch.ones_like(before), first.clone()
     for step in range(steps):
         gradient = _downhill(smooth, target, best, x, present, eye) if step % 2 == 0 else torch.zeros_like(x)
         tried = _pushed(best, x, gradient, present, eye, generators, epsilon)
-        other = explained(tried)
         stayed = (_answer(model, target, tried, present) - before).abs() <= ANSWER_MOVES
-        found = rank_correlation(first, other)
-        better = stayed & (found < likeness)
-        best = torch.where(better[:, None, None, None], tried, best)
-        heat = torch.where(better[:, None, None], other, heat)
-        likeness = torch.where(better, found, likeness)
+        places = stayed.nonzero()[:, 0]
+        if not len(places):
+            continue
+        other = explained(tried[places], present[places])
+        found = rank_correlation(first[places], other)
+        better = found < likeness[places]
+        places = places[better]
+        best[places], heat[places], likeness[places] = tried[places], other[better], found[better]
     kept = (_answer(model, target, best, present) - before).abs() <= ANSWER_MOVES
     return MovedMap(best, likeness, kept, moved_share(first, heat))
 
