@@ -11,6 +11,7 @@ from tests.audit.conftest import Small
 from tests.small_audit import stored_bytes
 from workbench.audit import layout, run_manifest, schemas
 from workbench.audit.analysis import analyse
+from workbench.audit.plan import all_units
 from workbench.audit.results import Run, open_run
 from workbench.audit.runner import run_audit
 from workbench.models.checkpoint import load_model, model_hash
@@ -53,6 +54,24 @@ def test_every_measured_eye_has_its_scores_and_no_other(made: tuple[Small, Run])
     alone = answers["exam_id"].isin(["e1", "e2"])
     assert answers.loc[alone, "eye_disagreement"].isna().all()
     assert answers.loc[~alone, "eye_disagreement"].notna().all()
+
+
+def test_one_pass_of_the_model_judges_the_stressed_exams_and_tells_them_from_the_training_ones(
+    made: tuple[Small, Run],
+) -> None:
+    from workbench.audit.preparation import open_bench
+    from workbench.audit.units import measure
+
+    own, run = made
+    bench, _, _ = open_bench(own.config(*OVERRIDES))
+    unit = next(one for one in all_units(run.manifest, list(run.exam_ids)) if one.measurement.id == "noise@3")
+    stored = run.part("noise@3", unit.chunk)
+    sizes: list[int] = []
+    bench.model.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
+    rows = pd.DataFrame(measure(bench, unit))
+    shown = sum(any(bench.photographed(index)) for index in range(len(unit.exam_ids)))
+    assert sizes.count(shown) == 2, "the clean exams and the stressed ones, each once"
+    np.testing.assert_array_equal(rows[list(UNLIKE_SCORES)].to_numpy(float), stored[list(UNLIKE_SCORES)])
 
 
 def test_flags_say_why_and_are_those_of_the_held_out_eyes(made: tuple[Small, Run]) -> None:

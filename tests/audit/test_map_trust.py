@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
 from tests.small_audit import small_config, write_cohort, write_model
 from workbench.audit.map_gate import methods_withheld, reason_kind
+from workbench.audit.map_maker import options_in
 from workbench.audit.map_trust import MapExaminer
 from workbench.audit.results import Run, open_run, trust_id
 from workbench.audit.runner import run_audit
 from workbench.audit.schemas import INFLUENCES, TRUST_CHECKS
+from workbench.explanation.registry import EXPLANATIONS
 from workbench.schema.config import load_config
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.maps import MapSpec
@@ -200,3 +203,28 @@ def test_the_gate_is_stated_in_a_file(tmp_path: Path) -> None:
 
 def test_a_reason_is_one_kind_whatever_its_numbers() -> None:
     assert reason_kind("completeness gap 0.31 above 0.1") == reason_kind("completeness gap 12.00 above 0.1")
+
+
+def test_maps_are_made_in_the_precision_of_the_run_where_the_method_has_one() -> None:
+    assert options_in(MapSpec(name="grad_cam"), "bf16") == {"precision": "bf16"}
+    assert options_in(MapSpec(name="edges"), "bf16") == {}
+    assert options_in(MapSpec(name="rise", options={"precision": "fp32"}), "auto") == {"precision": "fp32"}
+
+
+def test_the_checks_are_of_the_maps_that_are_shown(runs: dict[str, Run]) -> None:
+    """What is judged has the options of what is stored; a network with random weights is asked in fp32."""
+    from workbench.models.checkpoint import load_model
+
+    model, _ = load_model(runs["early"].folder.parent / "early_model")
+    asked: list[tuple[bool, str]] = []
+
+    def method(net: torch.nn.Module, x: Tensor, present: Tensor, target: object, *, precision: str) -> Tensor:
+        asked.append((net is model, precision))
+        return x
+
+    x, present = torch.rand(1, 6, 32, 32), torch.ones(1, 2, dtype=torch.bool)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(EXPLANATIONS, "grad_cam", method)
+        MapExaminer(model, MapSpec(name="grad_cam"), 0.5, 3, precision="bf16").rows(x, present, 0, [7])
+    assert {precision for own, precision in asked if own} == {"bf16"}
+    assert {precision for own, precision in asked if not own} == {"fp32"}

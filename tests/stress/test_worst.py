@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from workbench.schema.threat import ThreatModel
+from workbench.stress.corruptions import worst
 from workbench.stress.corruptions.catalogue import CORRUPTIONS, TABLE, Chance, eight_bit, spoil
 from workbench.stress.corruptions.worst import WORST
+from workbench.stress.target import Target, aim_at
 
 SIDE = 48
 
@@ -74,3 +77,41 @@ def test_a_referable_exam_is_pushed_the_other_way(discs: Tensor) -> None:
 def test_the_worst_dust_lies_at_the_same_place_in_both_eyes(discs: Tensor) -> None:
     found = WORST["worst_dust"](spot_seeker, discs, HEALTHY, generators(), severity=4.0)
     assert torch.equal(found[:, :3], found[:, 3:])
+
+
+class Seeker(nn.Module):
+    """`spot_seeker` as a model; ``sign`` -1: it takes light for what is dark."""
+
+    def __init__(self, sign: float = 1.0) -> None:
+        super().__init__()
+        self.sign = sign
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        logits = spot_seeker(x)
+        logits[:, 0, 4] = logits[:, 0, 4] * self.sign
+        return logits
+
+
+def target_of(model: nn.Module, discs: Tensor) -> Target:
+    return aim_at(
+        model, discs, torch.ones(3, 2, dtype=torch.bool), HEALTHY, ThreatModel(epsilon=1.0), [0, 1, 2], threshold=0.5
+    )
+
+
+def test_a_faster_copy_finds_the_worst_and_the_model_has_the_last_word(
+    discs: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = CORRUPTIONS["dust"](spot_seeker, discs, HEALTHY, generators(), severity=3.0)
+    slow = WORST["worst_dust"](spot_seeker, discs, HEALTHY, generators(), severity=3.0)
+    asked: list[int] = []
+    model = Seeker()
+    model.register_forward_hook(lambda *_: asked.append(1))
+    target = target_of(model, discs)
+    faithful = WORST["worst_dust"](target, discs, HEALTHY, generators(), severity=3.0)
+    torch.testing.assert_close(faithful, slow)
+    monkeypatch.setattr(worst, "fast_copy", lambda *_: Seeker(-1.0))
+    asked.clear()
+    misled = WORST["worst_dust"](target, discs, HEALTHY, generators(), severity=3.0)
+    assert len(asked) == 2, "the first try and what was found, once each"
+    torch.testing.assert_close(misled, plain)
+    assert (answer(slow) > answer(plain)).any()

@@ -14,12 +14,13 @@ from torch import nn
 from tests.small_audit import write_cohort, write_model
 from workbench.data.exams import open_exams
 from workbench.models.checkpoint import load_model, model_hash, read_card
+from workbench.models.modes import evaluation
 from workbench.models.paired import PairedEyeNet
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.manifest import read_manifest
 from workbench.schema.model_card import Architecture
 from workbench.schema.specs import UNLIKE_SCORES
-from workbench.uncertainty.features import FeatureReader
+from workbench.uncertainty.features import FeatureReader, KeptPass
 from workbench.uncertainty.out_of_distribution import energy_of
 from workbench.uncertainty.reference import (
     REFERENCE,
@@ -154,6 +155,27 @@ def test_the_meter_measures_as_the_detector_does_alone_or_in_a_batch(kept):
         np.testing.assert_array_equal(np.isnan(together[name]), absent)
     logits = FeatureReader(load_model(folder)[0], 64)(batch.x, batch.present).logits.numpy()
     np.testing.assert_allclose(together["energy"], energy_of(logits), rtol=1e-6)
+
+
+def test_a_pass_that_judged_the_exams_is_not_made_again(kept):
+    folder, exams, reference = kept
+    model, _ = load_model(folder)
+    meter = UnlikenessMeter(model, reference, 64)
+    batch, passes = exams.batch(range(4)), []
+    handle = model.register_forward_hook(lambda *_: passes.append(1))
+    judge = KeptPass(meter.reader)
+    answers = judge(batch.x, batch.present)
+    read = judge.of(batch.x.clone(), batch.present)
+    again = meter(batch.x, batch.present, read)
+    assert len(passes) == 1
+    handle.remove()
+    with torch.no_grad(), evaluation(model):
+        torch.testing.assert_close(answers, model(batch.x, batch.present), rtol=0, atol=0)
+    for name, values in meter(batch.x, batch.present).items():
+        np.testing.assert_array_equal(again[name], values)
+    assert judge.of(batch.x + 1e-6, batch.present) is None, "of other pixels nothing is known"
+    assert judge.of(batch.x, ~batch.present) is None
+    assert KeptPass(meter.reader).of(batch.x, batch.present) is None
 
 
 def spoil(folder, change, recorded=True):

@@ -12,6 +12,7 @@ from workbench.audit.patterns import StoredPattern
 from workbench.audit.run_manifest import Member
 from workbench.data.exams import ExamBatch, Exams
 from workbench.models.lesion_net import Detector
+from workbench.models.precision import Precision
 from workbench.schema.specs import MapPolicySpec, PolicySpec
 from workbench.stress.apply import clean_answers
 from workbench.uncertainty.laterality_check import Laterality
@@ -45,6 +46,7 @@ class Bench:
         patterns: name of a stress → its perturbation for all exams, once it is fitted.
         memory_mib: bound on the noisy pictures that go through the model at once.
         surrogate: a model that attacks are transferred from; None: a disturbed copy of the attacked one.
+        precision: of draws and maps.
     """
 
     model: nn.Module
@@ -68,6 +70,7 @@ class Bench:
     patterns: Callable[[str], StoredPattern] | None = None
     memory_mib: int = 512
     surrogate: nn.Module | None = None
+    precision: Precision = "fp32"
     _answered: dict[tuple[int, ...], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def clean_logits(self, indices: Sequence[int], batch: ExamBatch) -> Tensor:

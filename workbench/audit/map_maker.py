@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from workbench.audit.layout import CLEAN, pack_agreement, pack_map
 from workbench.explanation.checks import ExplanationResult, explain_draws, explain_eyes
 from workbench.explanation.draws import DrawnMaps
+from workbench.explanation.registry import IN_ANY_PRECISION
 from workbench.models.fast import fast_copy
+from workbench.models.precision import Precision
 from workbench.schema.maps import MapSpec
 from workbench.schema.seeds import seed_for
 from workbench.schema.specs import MapPolicySpec
@@ -35,6 +37,7 @@ class MapMaker:
         policy: what each map must pass.
         seed: the run's.
         spec: which maps.
+        precision: of the methods that have one, unless ``spec`` names another; maps of draws are made in fp32.
     """
 
     model: nn.Module
@@ -42,6 +45,7 @@ class MapMaker:
     policy: MapPolicySpec
     seed: int
     spec: MapSpec
+    precision: Precision = "fp32"
 
     def rows(
         self, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"], exam_ids: Sequence[str]
@@ -51,7 +55,8 @@ class MapMaker:
         if self.spec.draws:
             pieces = [(x[i : i + 1], present[i : i + 1], exam_ids[i]) for i in range(len(x))]
             return {(place, eye): self._over_draws(*pieces[place], eye) for place, eye in there}
-        told: dict[str, Any] = {"target": self.spec.target, "policy": self.policy, **self.spec.options}
+        told: dict[str, Any] = {"target": self.spec.target, "policy": self.policy}
+        told |= options_in(self.spec, self.precision)
         results = explain_eyes(self.model, x, present, method=self.spec.name, **told)
         return {(place, eye): _row(results[eye], place) for place, eye in there}
 
@@ -66,6 +71,11 @@ class MapMaker:
         if found is not None and row["withheld"] is None:
             row |= _agreement(found, spec.draws)
         return row
+
+
+def options_in(spec: MapSpec, precision: Precision) -> dict[str, Any]:
+    """Return the method's options, at the run's precision where the method has one and names none."""
+    return {**({"precision": precision} if spec.name in IN_ANY_PRECISION else {}), **spec.options}
 
 
 def _row(result: ExplanationResult, place: int) -> Row:

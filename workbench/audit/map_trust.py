@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from workbench.audit.map_maker import options_in
 from workbench.audit.schemas import MAP_TRUST_SCHEMA
 from workbench.explanation.registry import EXPLANATIONS
 from workbench.explanation.targets import ReferableTarget, target_named
@@ -19,6 +20,7 @@ from workbench.explanation.trust.manipulation import move_map
 from workbench.explanation.trust.randomisation import sanity_check
 from workbench.explanation.trust.steadiness import infidelity, jittered, relative_change, rephotographed
 from workbench.models.modes import measuring
+from workbench.models.precision import Precision
 from workbench.schema.maps import MapSpec
 from workbench.schema.seeds import seed_for
 from workbench.schema.specs import StressSpec
@@ -42,6 +44,8 @@ class MapExaminer:
         threshold: P(referable) from which an exam is called referable.
         seed: the run's, of the random weights.
         unlearned: a model of the same input trained on permuted labels, or None.
+        precision: of the model's own maps, as they are shown. Those of other networks (random weights, permuted
+            labels) are made in fp32: a copy in bf16, judged anew for each, would cost more than it saves.
     """
 
     model: nn.Module
@@ -49,6 +53,7 @@ class MapExaminer:
     threshold: float
     seed: int
     unlearned: nn.Module | None = None
+    precision: Precision = "fp32"
 
     def rows(
         self, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"], eye: Eye, seeds: Sequence[int]
@@ -78,8 +83,9 @@ class MapExaminer:
 
     def _maps(self, x: Tensor, present: Tensor, eye: Eye, model: nn.Module | None = None) -> Tensor:
         """Return the maps themselves, whatever the gate would say; zero where one is not finite."""
-        target, options = target_named(self.spec.target, eye), dict[str, Any](self.spec.options)
-        maps = EXPLANATIONS[self.spec.name](model or self.model, x, present, target, **options)
+        net = self.model if model is None else model
+        options = options_in(self.spec, self.precision if net is self.model else "fp32")
+        maps = EXPLANATIONS[self.spec.name](net, x, present, target_named(self.spec.target, eye), **options)
         return torch.where(maps.isfinite().all(dim=(1, 2, 3), keepdim=True), maps, 0.0)
 
     def _answer(self, x: Tensor, present: Tensor, eye: Eye, target: str = "referable") -> Tensor:

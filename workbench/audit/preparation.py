@@ -87,6 +87,7 @@ def open_bench(config: AuditConfig) -> tuple[Bench, ModelCard, pd.DataFrame]:
         fitting_words=fitting_words,
         memory_mib=config.memory_mib,
         surrogate=None if config.credibility.surrogate is None else load_model(config.credibility.surrogate)[0],
+        precision=resolve_precision(config.precision),
     )
     return bench, card, manifest
 

@@ -36,12 +36,13 @@ from workbench.schema.grades import EYES
 from workbench.schema.seeds import seed_for
 from workbench.schema.specs import StressSpec
 from workbench.schema.threat import FITTED, OF_THE_REFERRAL, UNIVERSAL
-from workbench.stress.apply import StressResult, apply_stress
+from workbench.stress.apply import Answer, StressResult, apply_stress
 from workbench.stress.apply_exam import apply_exam_stress
 from workbench.stress.apply_universal import fit_universal
 from workbench.stress.exam import EXAM_STRESSES, Rearranged
 from workbench.stress.goals import Deployed
 from workbench.stress.severity_search import mildest
+from workbench.uncertainty.features import KeptPass
 from workbench.uncertainty.laterality_check import pairs_of, verdicts
 from workbench.uncertainty.reference import AGAIN
 
@@ -143,11 +144,14 @@ def _draws(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -
     batch = bench.exams.batch(indices)
     seeds = [seed_for(bench.seed, exam_id, measurement.id) for exam_id in batch.exam_ids]
     shown, result = Rearranged(batch.x, batch.present, ("",) * len(indices)), None
+    # What judges the stressed exams and what tells them from the training ones is one pass of one model.
+    kept = KeptPass(bench.unlike.reader) if bench.unlike is not None and bench.attacked is bench.model else None
     if measurement.stress is not None:
-        shown, result = _stressed(bench, measurement.stress, batch, indices)
+        shown, result = _stressed(bench, measurement.stress, batch, indices, kept)
     pattern = _pattern_of(bench, measurement.stress)
     drawn = bench.predictor.draws(shown.x, shown.present, draws=bench.draws, seeds=seeds).cpu().numpy()
-    unlike = bench.unlike(shown.x, shown.present) if bench.unlike is not None else {}
+    read = None if kept is None else kept.of(shown.x, shown.present)
+    unlike = bench.unlike(shown.x, shown.present, read) if bench.unlike is not None else {}
     rows: dict[tuple[int, int], Row] = {}
     for place, index in enumerate(indices):
         for eye in range(2):
@@ -165,7 +169,7 @@ def _draws(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -
 
 
 def _stressed(
-    bench: Bench, spec: StressSpec, batch: ExamBatch, indices: Sequence[int]
+    bench: Bench, spec: StressSpec, batch: ExamBatch, indices: Sequence[int], answer: Answer | None = None
 ) -> tuple[Rearranged, StressResult]:
     """Return the exams under a stress, and what the framework saw of it."""
     own = [seed_for(bench.seed, exam_id, spec.measurement_id, "stress") for exam_id in batch.exam_ids]
@@ -180,6 +184,7 @@ def _stressed(
             threshold=bench.threshold,
             others=others,
             clean_logits=bench.clean_logits(indices, batch),
+            answer=answer,
         )
         return mixed, result
     deployed, pattern = _deployed(bench, spec), _pattern_of(bench, spec)
@@ -195,6 +200,7 @@ def _stressed(
         pattern=None if pattern is None else torch.tensor(pattern.values),
         explained=explained_by(bench.attacked) if spec.aim.goal == "explanation" else None,
         clean_logits=bench.clean_logits(indices, batch),
+        answer=answer,
     )
     return Rearranged(result.x, batch.present, ("",) * len(indices)), result
 
@@ -249,7 +255,7 @@ def _checks(result: StressResult, place: int, eye: int) -> Row:
 
 def _maps(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
     batch = bench.exams.batch(indices)
-    maker = MapMaker(bench.model, bench.predictor, bench.maps, bench.seed, measurement.maps)
+    maker = MapMaker(bench.model, bench.predictor, bench.maps, bench.seed, measurement.maps, bench.precision)
     rows: dict[tuple[int, int], Row] = {}
     for (place, eye), row in maker.rows(batch.x, batch.present, batch.exam_ids).items():
         rows[indices[place], eye] = row
@@ -327,7 +333,7 @@ def _influence(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int
 
 def _map_trust(bench: Bench, measurement: MeasurementSpec, indices: Sequence[int]) -> dict[tuple[int, int], Row]:
     batch = bench.exams.batch(indices)
-    examiner = MapExaminer(bench.model, measurement.maps, bench.threshold, bench.seed, bench.unlearned)
+    examiner = MapExaminer(bench.model, measurement.maps, bench.threshold, bench.seed, bench.unlearned, bench.precision)
     rows: dict[tuple[int, int], Row] = {}
     eyes: tuple[Literal[0, 1], Literal[0, 1]] = (0, 1)
     for eye in eyes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from inspect import signature
 from typing import Final
 
 from torch import Tensor
@@ -49,6 +50,11 @@ COMPLETE: Final = ("integrated_gradients", "deep_lift")
 
 ONE_MAP_IF_EARLY: Final = ("grad_cam", "layer_cam")
 """Methods that have one map for both eyes where the network sees both at once."""
+
+IN_ANY_PRECISION: Final = tuple(
+    name for name, method in EXPLANATIONS.items() if "precision" in signature(method).parameters
+)
+"""Methods that can run in bf16: each compares what it reads with fp32 first, and stays there where that is not true."""
 
 OF_ALL_DRAWS: Final = ("integrated_gradients", "expected_gradients", "smooth_grad", "occlusion", "rise")
 """Methods that ask for answers and their slopes at the pixels alone, so that the answer may be that of all draws."""

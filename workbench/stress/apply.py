@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -29,6 +29,10 @@ EYES_OF: Final[dict[str, tuple[Literal["both", "OD", "OS"], ...]]] = {
     "worst_of_one": ("OD", "OS"),
 }
 """Which eyes are stressed at once; where there are two tries, the stronger one is kept per exam."""
+
+
+Answer = Callable[[Float[Tensor, "exam 6 height width"], Bool[Tensor, "exam 2"]], Float[Tensor, "exam 2 grade"]]
+"""``(x, present) -> logits``."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def apply_stress(
     pattern: Float[Tensor, "6 height width"] | None = None,
     clean_logits: Float[Tensor, "exam 2 grade"] | None = None,
     explained: Explained | None = None,
+    answer: Answer | None = None,
 ) -> StressResult:
     """Stress the exams, put what comes back into the box and the budget, and judge it again from its pixels.
 
@@ -95,6 +100,7 @@ def apply_stress(
         pattern: of a stress that is one perturbation for all exams, see `apply_universal.fit_universal`.
         clean_logits: the model's answers to ``x`` in fp32, where they are known (`clean_answers`).
         explained: the model's map, for the goal *explanation*.
+        answer: the model itself in fp32, by a caller who has more use for its pass over the stressed exams.
 
     Raises:
         WorkbenchError: an unknown stress or option, a strength out of range, not one seed per exam, a goal that needs
@@ -110,7 +116,8 @@ def apply_stress(
         best: _Try | None = None
         for eyes in EYES_OF[spec.eyes]:
             target = target_of(model, clean, present, y, spec, eyes, seeds, threshold, deployed, before, explained)
-            found = _try(replace(target, pattern=pattern), spec.model_copy(update={"eyes": eyes}), y, seeds, threshold)
+            target = replace(target, pattern=pattern)
+            found = _try(target, spec.model_copy(update={"eyes": eyes}), y, seeds, threshold, answer)
             best = found if best is None else _stronger(best, found)
         assert best is not None
         return _judged(model, best, before, spec, present, threshold)
@@ -174,7 +181,9 @@ def target_of(
     )
 
 
-def _try(target: Target, spec: StressSpec, y: Tensor, seeds: Sequence[int], threshold: float) -> _Try:
+def _try(
+    target: Target, spec: StressSpec, y: Tensor, seeds: Sequence[int], threshold: float, answer: Answer | None
+) -> _Try:
     stress = bind(spec, threshold=threshold)
     clean, is_attack = target.clean, spec.name in ATTACKS
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -190,7 +199,7 @@ def _try(target: Target, spec: StressSpec, y: Tensor, seeds: Sequence[int], thre
         stressed = as_8_bit(stressed, clean, size, norm)
     judge = judge_of(target, seeds)
     with torch.no_grad():
-        logits = target(stressed)
+        logits = target(stressed) if answer is None else answer(stressed, target.present)
         answered = judge if judge.deployed is not None else replace(judge, known=Answers(logits))
         margin, before = answered.margin(stressed), judge.margin_of_clean()
     return _Try(clean, stressed, in_box, within_budget, logits, margin, before, why_not)

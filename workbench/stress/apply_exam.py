@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.schema.specs import StressSpec
-from workbench.stress.apply import StressResult, calls, clean_answers
+from workbench.stress.apply import Answer, StressResult, calls, clean_answers
 from workbench.stress.exam import EXAM_STRESSES, Eyes, Pixels, Rearranged, check_exam_stress, chosen_eyes
 from workbench.stress.norms import linf
 from workbench.stress.target import check_pixels
@@ -25,6 +25,7 @@ def apply_exam_stress(
     threshold: float,
     others: Pixels | None = None,
     clean_logits: Float[Tensor, "exam 2 grade"] | None = None,
+    answer: Answer | None = None,
 ) -> tuple[StressResult, Rearranged]:
     """Return what a mix-up did to some exams, and whether the deterministic call differs from the clean one.
 
@@ -37,6 +38,7 @@ def apply_exam_stress(
         threshold: P(referable) from which an exam is called referable.
         others: another patient's exam for each, zero where none was found.
         clean_logits: the model's answers to ``x`` in fp32, where they are known.
+        answer: as of `apply_stress`.
 
     Raises:
         WorkbenchError: a strength other than 0 and 1, an option, pixels outside [0, 1].
@@ -48,7 +50,8 @@ def apply_exam_stress(
     if spec.strength:
         mixed = EXAM_STRESSES[spec.name](x, present, chosen, others)
     before = clean_answers(model, x, present) if clean_logits is None else clean_logits
-    flipped = calls(before, threshold) != calls(clean_answers(model, mixed.x, mixed.present), threshold)
+    after = clean_answers(model, mixed.x, mixed.present) if answer is None else answer(mixed.x, mixed.present)
+    flipped = calls(before, threshold) != calls(after, threshold)
     kept, change = torch.ones_like(flipped), linf(mixed.x - x)
     result = StressResult(
         x=mixed.x,

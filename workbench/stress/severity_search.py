@@ -67,15 +67,13 @@ def mildest(
     with measuring(model), torch.no_grad():
         x, present = x.detach().float().clone(), present.clone()
         search = _Search(model, x, present, name, seeds, threshold, eyes)
-        clean = search.calls([0.0] * len(x))[0]
-        levels = np.stack(
-            [search.calls([float(level)] * len(x))[0] != clean for level in range(1, SEVEREST + 1)], axis=1
-        )
+        clean = search.calls([0.0] * len(x))
+        levels = np.stack([search.calls([float(level)] * len(x)) != clean for level in range(1, SEVEREST + 1)], axis=1)
         first = np.where(levels.any(axis=1), levels.argmax(axis=1) + 1.0, float(SEVEREST))
         low, high = first - 1, first.copy()
         for _ in range(HALVINGS if levels.any() else 0):
             middle = (low + high) / 2
-            flipped = search.calls(middle.tolist())[0] != clean
+            flipped = search.calls(middle.tolist()) != clean
             low, high = np.where(flipped, low, middle), np.where(flipped, middle, high)
         found = np.where(levels.any(axis=1), high, float(SEVEREST))
         return search.answers(levels, found.tolist())
@@ -91,11 +89,13 @@ class _Search:
     threshold: float
     eyes: str
 
-    def calls(self, severities: Sequence[float]) -> tuple[np.ndarray, Tensor]:
-        """Return whether each exam is called referable at its severity, and its pixels."""
-        spoiled = torch.cat([self._one(exam, severity) for exam, severity in enumerate(severities)])
-        odds = referable_log_odds(bind_present(self.model, self.present)(spoiled))
-        return (torch.sigmoid(odds).amax(dim=1) >= self.threshold).numpy(), spoiled
+    def calls(self, severities: Sequence[float]) -> np.ndarray:
+        """Return whether each exam is called referable at its severity."""
+        odds = referable_log_odds(bind_present(self.model, self.present)(self._spoiled(severities)))
+        return (torch.sigmoid(odds).amax(dim=1) >= self.threshold).numpy()
+
+    def _spoiled(self, severities: Sequence[float]) -> Tensor:
+        return torch.cat([self._one(exam, severity) for exam, severity in enumerate(severities)])
 
     def _one(self, exam: int, severity: float) -> Tensor:
         generator = torch.Generator().manual_seed(self.seeds[exam])
@@ -110,7 +110,7 @@ class _Search:
         )
 
     def answers(self, levels: np.ndarray, severities: list[float]) -> list[Mildest]:
-        spoiled = self.calls(severities)[1]
+        spoiled = self._spoiled(severities)
         found = []
         for exam, severity in enumerate(severities):
             flips = levels[exam]

@@ -20,7 +20,7 @@ from workbench.schema.files import atomic_path, sha256_file, write_json
 from workbench.schema.progress import track
 from workbench.schema.seeds import seed_for
 from workbench.uncertainty.appearance import appearance
-from workbench.uncertainty.features import FeatureReader
+from workbench.uncertainty.features import EyeFeatures, FeatureReader
 from workbench.uncertainty.out_of_distribution import (
     Detector,
     Reference,
@@ -67,16 +67,24 @@ class UnlikenessMeter:
         self.held_out = held_out_scores(reference, self.detector)
 
     def __call__(
-        self, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"]
+        self,
+        x: Float[Tensor, "exam 6 height width"],
+        present: Bool[Tensor, "exam 2"],
+        read: EyeFeatures | None = None,
     ) -> dict[str, Float[np.ndarray, "exam 2"]]:
-        """Return each of `UNLIKE_SCORES` per eye; NaN for an absent eye."""
-        scores = self.detector.scores(seen_of(self.reader, x, present))
+        """Return each of `UNLIKE_SCORES` per eye; NaN for an absent eye. ``read``: their features, where known."""
+        scores = self.detector.scores(seen_of(self.reader, x, present, read))
         return {name: values.reshape(-1, 2) for name, values in scores.items()}
 
 
-def seen_of(reader: FeatureReader, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"]) -> Seen:
-    """Return what is known of each eye, OD and OS in turn; NaN for an absent one."""
-    read = reader(x, present)
+def seen_of(
+    reader: FeatureReader,
+    x: Float[Tensor, "exam 6 height width"],
+    present: Bool[Tensor, "exam 2"],
+    read: EyeFeatures | None = None,
+) -> Seen:
+    """Return what is known of each eye, OD and OS in turn; NaN for an absent one. ``read``: features that are known."""
+    read = reader(x, present) if read is None else read
     looks = appearance(x.reshape(-1, 3, *x.shape[2:]).cpu().numpy())
     looks[~present.flatten().cpu().numpy()] = np.nan
     energy = energy_of(read.logits.flatten(0, 1).numpy())

@@ -61,6 +61,7 @@ def auto_attack(
     elif search.active().numel():
         refuse_square(threat.norm)
     if threat.norm in SQUARE_NORMS:
+        search.go_on_in("fp32")
         search_squares(search, generators, tries)
     return search.best
 

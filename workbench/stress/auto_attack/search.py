@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from workbench.models.fast import fast_copy
+from workbench.models.precision import Precision
 from workbench.stress.goals import not_applicable
 from workbench.stress.target import Target, check_gradient
 
@@ -35,14 +36,15 @@ class Search:
     Args:
         target: exams, model and goal.
         stop: an exam that is broken, or was wrong already, leaves the batch; else it is pushed on, as far as it goes.
-        fast: find directions with a faithful copy in bf16 where there is one; whether an exam is broken says fp32.
+        fast: find directions with a faithful copy where there is one; whether an exam is broken says the model itself.
+        precision: of that copy.
 
     Attributes:
         best: per exam the furthest iterate so far; with ``stop`` the one that broke it.
         broken: the goal is reached, by the model itself in fp32.
     """
 
-    def __init__(self, target: Target, *, stop: bool, fast: bool) -> None:
+    def __init__(self, target: Target, *, stop: bool, fast: bool, precision: Precision = "auto") -> None:
         self.target, self.stop = target, stop
         self.best = target.clean.clone()
         with torch.no_grad():
@@ -50,10 +52,15 @@ class Search:
         self.broken = self.furthest > 0
         may = torch.tensor([not why for why in not_applicable(target.case)], device=target.clean.device)
         self.may_move = may & (target.size > 0).any(dim=1)
+        self._copies = fast and target.deployed is None and target.explained is None
+        self.go_on_in(precision)
+
+    def go_on_in(self, precision: Precision) -> None:
+        """Find directions with a copy in ``precision`` from here on; what another one claimed is no longer refused."""
+        self.rough = self.target
+        if self._copies and self.active().numel():
+            self.rough = replace(self.target, model=fast_copy(self.target.model, self.target.clean, precision))
         self._refused = torch.full_like(self.furthest, -math.inf)
-        self.rough = target
-        if fast and target.deployed is None and target.explained is None and self.active().numel():
-            self.rough = replace(target, model=fast_copy(target.model, target.clean))
 
     @property
     def is_rough(self) -> bool:

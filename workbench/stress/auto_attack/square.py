@@ -36,7 +36,7 @@ def square(
     """Return the best exam of a random search, one eye at a time, kept where the margin rises.
 
     In linf squares of ±ε; in l2 windows of the paper's η, that take over what another window gives up. Margins are
-    compared in fp32: a square moves them by less than bf16 rounds.
+    compared by a copy in fp32: a square moves them by less than bf16 rounds.
 
     Raises:
         WorkbenchError: tries < 1, or a norm other than linf and l2.
@@ -44,7 +44,7 @@ def square(
     refuse_square(target.case.threat.norm)
     if tries < 1:
         raise WorkbenchError(f"square: tries is {tries}", "it must be a whole number from 1")
-    search = Search(target, stop=stop, fast=False)
+    search = Search(target, stop=stop, fast=True, precision="fp32")
     search_squares(search, generators, tries)
     return search.best
 
@@ -64,7 +64,7 @@ def search_squares(search: Search, generators: Sequence[torch.Generator], tries:
     rows = search.active()
     if not rows.numel():
         return
-    target = search.target.of(rows)
+    target = search.rough.of(rows)
     begin, move = MOVES[target.case.threat.norm]
     bound = target.size.repeat_interleave(3, dim=1)[:, :, None, None]
     now = begin(target.clean, bound, [generators[row] for row in rows.tolist()])
