@@ -83,8 +83,8 @@ def test_the_configs_are_valid_complete_and_plannable(name: str) -> None:
     assert set(written) == set(AuditConfig.model_fields)
     assert set(written["data"]) == set(type(config.data).model_fields)
     assert set(written["policy"]) == set(type(config.policy).model_fields)
-    searched = 1 if name == "synthetic" else 0
-    assert len(measurements_of(config)) == 1 + 21 + searched + 1 + 2 * 2 + 1 + 1 + 2
+    searched, methods = (1, 3) if name == "synthetic" else (0, 2)
+    assert len(measurements_of(config)) == 1 + 21 + searched + 1 + 2 * methods + 1 + 1 + 2
 
 
 def test_a_policy_may_be_a_file(tmp_path: Path) -> None:
