@@ -120,7 +120,10 @@ class Viewer {
     fill("compare", [["", "nothing"], ...names.map((name) => [name, name])]);
     fill("kind", data.kinds.map(({ kind, name }) => [kind, name]));
     this.lists = { method: [...methods.keys()], compare: ["", ...names], kind: data.kinds.map(({ kind }) => kind), mode: MODES };
-    state.method = methods.has(state.method) ? state.method : this.lists.method[0];
+    // Until a reader has chosen, the first method that has a map to show: a withheld one would look like none at all.
+    const maps = data.panes.flatMap((pane) => pane.maps);
+    const shown = [...methods.keys()].find((name) => maps.some(({ method, file }) => method === name && file !== null));
+    state.method = methods.has(state.method) ? state.method : shown ?? this.lists.method[0];
     const photographed = data.panes.filter((pane) => pane.shown);
     state.eye = (photographed.find((pane) => pane.eye === state.eye) ?? photographed[0] ?? data.panes[0]).eye;
     this.one(".maps").hidden = methods.size === 0;
@@ -175,14 +178,17 @@ class Viewer {
     const layer = this.panes.map((pane) => pane.map()).find((map) => map instanceof HeatMap);
     const number = (value) => Number(value.toPrecision(2)).toString();
     const say = (name, words) => setText(this.bar.querySelector(name), words);
+    this.bar.hidden ||= !layer; // a reason stands in its place
     const steady = this.state.mode === "steady" && layer?.draws;
     this.bar.querySelector(".scale").hidden = Boolean(steady);
     this.bar.querySelector(".agreement").hidden = !steady;
-    say(".solid", `matters in nearly all of ${layer?.draws} draws`);
-    say(".hatched", "flickers");
-    say(".low", layer ? `against −${number(layer.largest)}` : "against");
-    say(".high", layer ? `+${number(layer.largest)} for ${layer.about}` : "for referable");
-    say(".units", steady ? `yellow for ${layer.about}, blue against` : layer ? layer.units : "no map of this method is shown");
+    if (layer) {
+      say(".solid", `matters in nearly all of ${layer.draws} draws`);
+      say(".hatched", "flickers");
+      say(".low", `against −${number(layer.largest)}`);
+      say(".high", `+${number(layer.largest)} for ${layer.about}`);
+      say(".units", steady ? `yellow for ${layer.about}, blue against` : layer.units);
+    }
     setText(this.one(".contours"), this.state.mode === "contour" ? "Contours at 25, 50 and 75 % of the largest smoothed value." : "");
   }
 

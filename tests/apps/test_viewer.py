@@ -319,6 +319,17 @@ def test_the_map_is_off_at_first_and_its_modes_and_opacity_rerun_nothing(page: A
     assert runs(page) == before
 
 
+def test_the_first_map_is_of_a_method_that_shows_one_and_no_bar_lies_over_a_reason(page: Any, address: str) -> None:
+    open_case(page, address, "all_withheld")
+    page.keyboard.press("m")
+    until(page, lambda: bool(pixels(page, "overlay")[..., 3].any()))
+    bar = page.locator(".bar-of-map")
+    assert bar.locator(".units").inner_text() == "log-odds per pixel"
+    page.locator("[data-set=method]").select_option("grad_cam")
+    until(page, lambda: page.locator('.pane[data-eye="OS"] .corner').inner_text().startswith("Map withheld"))
+    until(page, bar.is_hidden)
+
+
 def test_a_withheld_map_says_why_and_a_missing_or_ungradable_eye_too(page: Any, address: str) -> None:
     open_case(page, address, "withheld")
     page.keyboard.press("m")

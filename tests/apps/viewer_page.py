@@ -51,7 +51,7 @@ def pane(eye: str, case: str) -> EyePane:
     picture = photograph.picture
     side = float(min(picture.width, picture.height) * 1.2)
     square = ((picture.width - side) / 2, (picture.height - side) / 2, side)
-    withheld = case == "withheld" and eye == "OD"
+    withheld = case == "all_withheld" or (case == "withheld" and eye == "OD")
     layers = (
         MapLayer(
             "grad_cam",
