@@ -143,7 +143,7 @@ def test_another_reference_is_another_audit(made: tuple[Small, Run], tmp_path) -
     from workbench.data.exams import open_exams
 
     exams = open_exams(read_manifest(small.manifest), card.preprocess, cache=small.manifest.parent / "cache")
-    write_reference(collect_reference(model, exams, model_hash=model_hash(folder), manifest_hash="", eyes=6), folder)
+    write_reference(collect_reference(model, exams, model_hash=model_hash(folder), manifest_hash="", eyes=3), folder)
     with pytest.raises(WorkbenchError, match="reference_sha256"):
         run_audit(Small(small.manifest, folder, run.folder).config(*OVERRIDES), run.folder)
 

@@ -210,7 +210,9 @@ def test_both_eyes_together_are_each_by_itself(method: str, fusion: str, exams: 
         alone = explain(model, exams, PRESENT, method=method, eye=eye, policy=OPEN, **options)  # type: ignore[arg-type]
         assert of_one.withheld == alone.withheld
         assert alone.maps.any() or method in ("grad_cam", "layer_cam")
-        assert torch.allclose(of_one.maps, alone.maps, atol=float(alone.maps.abs().max()) * 1e-4)
+        # A fall is the difference of two answers, and those are rounded in fp32, elsewhere in another batch.
+        close = max(float(alone.maps.abs().max()) * 1e-4, 2 * torch.finfo(torch.float32).eps)
+        assert torch.allclose(of_one.maps, alone.maps, atol=close)
         for name in ("completeness_gap", "fellow_share", "outside_share", "outside_change"):
             one, other = getattr(of_one, name), getattr(alone, name)
             assert (one is None) == (other is None)
