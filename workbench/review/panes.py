@@ -10,14 +10,15 @@ from workbench.review.pictures import Originals, agreement_png, eye_picture, lar
 from workbench.review.viewer import Comparison, EyePane, MapLayer, Shown, ViewerInputs
 from workbench.review.words import EYE_NAMES, call_words, grade_words
 from workbench.schema.grades import EYES, GRADES
-from workbench.schema.maps import checked_as, map_words, speaks_for
+from workbench.schema.maps import map_words, speaks_for, without_options
 from workbench.schema.words import percent
 
 UNITS: Final = {
     "integrated_gradients": "change of P(referable) per pixel of the model's input",
     "grad_cam": "relative evidence, no units",
+    "occlusion": "fall of P(referable) when a window loses its detail",
 }
-"""Of maps of P(referable), of draws or without."""
+"""Of maps of P(referable), whatever the options, of draws or without."""
 NO_SQUARE: Final = (0.0, 0.0, 1.0)
 """Of an eye without a photograph."""
 
@@ -116,7 +117,7 @@ def _layer(heat: HeatMap, largest: float) -> MapLayer:
         name=map_words(heat.method),
         png=None if values is None else map_picture(values, largest).png,
         largest=largest,
-        units=UNITS.get(checked_as(heat.method), "units of the method"),
+        units=UNITS.get(without_options(heat.method), "units of the method"),
         withheld="" if values is not None else heat.withheld or "not made",
         about=speaks_for(heat.method),
         draws=heat.draws or 0,

@@ -85,6 +85,16 @@ def checked_as(key: str) -> str:
     return _DRAWS.sub("", key)
 
 
+def without_options(key: str) -> str:
+    """Return what is explained and by which method, whatever its options and draws.
+
+    >>> without_options("occlusion.stride=16.window=32"), without_options("grad_cam.entropy.16_draws")
+    ('occlusion', 'grad_cam.entropy')
+    """
+    found = _KEY.fullmatch(checked_as(key))
+    return key if found is None else ".".join(part for part in (found["name"], found["target"]) if part)
+
+
 def map_words(key: str) -> str:
     """Return what a reader calls these maps.
 
