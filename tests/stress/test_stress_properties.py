@@ -12,6 +12,7 @@ from workbench.schema.specs import StressSpec
 from workbench.schema.threat import Aim
 from workbench.schema.words import stress_name
 from workbench.stress.apply import apply_stress, put_back
+from workbench.stress.apply_exam import apply_exam_stress
 from workbench.stress.corruptions.worst import WORST
 from workbench.stress.exam import EXAM_STRESSES
 from workbench.stress.norms import NORMS
@@ -256,3 +257,31 @@ def test_bind_gives_the_stress_signature(model: TwoEyes, exams: tuple[Tensor, Te
 def test_a_reader_tells_every_stress_from_every_other() -> None:
     names = [stress_name(name) for name in (*STRESSES, *EXAM_STRESSES)]
     assert len(set(names)) == len(names), sorted(name for name in names if names.count(name) > 1)
+
+
+class SickWithoutPhotograph(nn.Module):
+    """Calls an absent eye referable, which nobody may hear, and a present one by its brightness."""
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        logits = torch.tensor([0.0, 0, -99, -99, 0]).expand(len(x), 2, 5).clone()
+        brightness = x.reshape(len(x), 2, -1).mean(dim=2)
+        logits[..., 4] = torch.where(present, 60 * (brightness - 0.4), 99.0)
+        return logits
+
+
+def test_whoever_makes_the_judging_pass_an_absent_eye_says_nothing() -> None:
+    model = SickWithoutPhotograph()
+    x = torch.full((3, 6, SIZE, SIZE), 0.35)
+    present = torch.tensor([[True, True], [True, False], [False, True]])
+    x[~present.repeat_interleave(3, dim=1)] = 0
+    grades, told = torch.zeros(3, 2, dtype=torch.int64), {"threshold": 0.5}
+    for name in ("underexposure", "missing_eye"):
+        spec = StressSpec(name=name, strength=1)
+        plain: list[Tensor] = []
+        for answer in (None, lambda x, present: model(x, present)):
+            if name == "missing_eye":
+                found = apply_exam_stress(model, x, present, spec, SEEDS, answer=answer, **told)[0]
+            else:
+                found = apply_stress(model, x, present, grades, spec, SEEDS, answer=answer, **told)
+            plain.append(found.flipped)
+        assert torch.equal(*plain), name

@@ -46,7 +46,7 @@ class Bench:
         patterns: name of a stress → its perturbation for all exams, once it is fitted.
         memory_mib: bound on the noisy pictures that go through the model at once.
         surrogate: a model that attacks are transferred from; None: a disturbed copy of the attacked one.
-        precision: of draws and maps.
+        precision: of maps.
     """
 
     model: nn.Module

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import REFERABLE_GRADE
@@ -27,7 +27,9 @@ def referable_log_odds(logits: Float[Tensor, "exam 2 grade"]) -> Float[Tensor, "
     return torch.logsumexp(referable, dim=-1) - torch.logsumexp(healthy, dim=-1)
 
 
-def bind_present(model: nn.Module, present: Bool[Tensor, "exam 2"]) -> Callable[[Tensor], Tensor]:
+def bind_present(
+    model: Callable[[Tensor, Tensor], Tensor], present: Bool[Tensor, "exam 2"]
+) -> Callable[[Tensor], Tensor]:
     """Return ``x -> logits`` with ``present`` bound; an absent eye answers 'no DR' with certainty and no gradient."""
     pixels = present.repeat_interleave(3, dim=1)[:, :, None, None]
 

@@ -199,7 +199,7 @@ def _try(
         stressed = as_8_bit(stressed, clean, size, norm)
     judge = judge_of(target, seeds)
     with torch.no_grad():
-        logits = target(stressed) if answer is None else answer(stressed, target.present)
+        logits = target(stressed) if answer is None else bind_present(answer, target.present)(stressed)
         answered = judge if judge.deployed is not None else replace(judge, known=Answers(logits))
         margin, before = answered.margin(stressed), judge.margin_of_clean()
     return _Try(clean, stressed, in_box, within_budget, logits, margin, before, why_not)

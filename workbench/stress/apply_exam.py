@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from workbench.models.referable import bind_present
 from workbench.schema.specs import StressSpec
 from workbench.stress.apply import Answer, StressResult, calls, clean_answers
 from workbench.stress.exam import EXAM_STRESSES, Eyes, Pixels, Rearranged, check_exam_stress, chosen_eyes
@@ -50,7 +51,9 @@ def apply_exam_stress(
     if spec.strength:
         mixed = EXAM_STRESSES[spec.name](x, present, chosen, others)
     before = clean_answers(model, x, present) if clean_logits is None else clean_logits
-    after = clean_answers(model, mixed.x, mixed.present) if answer is None else answer(mixed.x, mixed.present)
+    after = (
+        clean_answers(model, mixed.x, mixed.present) if answer is None else bind_present(answer, mixed.present)(mixed.x)
+    )
     flipped = calls(before, threshold) != calls(after, threshold)
     kept, change = torch.ones_like(flipped), linf(mixed.x - x)
     result = StressResult(

@@ -109,8 +109,8 @@ class _Search:
         self._furthest = torch.full((len(x),), -torch.inf)
         self.worst, self.chances = x.clone(), list[Chance]()
 
-    def _margins(self, x: Tensor, model: Model | None = None) -> Float[Tensor, "exam 2"]:
-        return referable_log_odds((model or self._model)(x)) - self._boundary
+    def _margins(self, x: Tensor, model: Model) -> Float[Tensor, "exam 2"]:
+        return referable_log_odds(model(x)) - self._boundary
 
     def past(self, x: Tensor, model: Model) -> Float[Tensor, " exam"]:
         """Return how far past the goal each exam is, by this model."""
@@ -138,7 +138,7 @@ class _Search:
         with torch.enable_grad():
             leaves = [of.numbers.detach().clone().requires_grad_() for of in self.chances]
             chances = [Chance(of.seeds, leaf) for of, leaf in zip(self.chances, leaves, strict=True)]
-            past = self._past(torch.logsumexp(self._margins(self._spoiled(chances)), dim=1)).sum()
+            past = self._past(torch.logsumexp(self._margins(self._spoiled(chances), self._model), dim=1)).sum()
             slopes = (
                 torch.autograd.grad(past, leaves, allow_unused=True) if past.requires_grad else [None] * len(leaves)
             )
