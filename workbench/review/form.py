@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 import streamlit as st
@@ -11,6 +11,7 @@ import streamlit as st
 from workbench.review.cases import Case
 from workbench.review.desk import Desk
 from workbench.review.draft import UNGRADABLE, Draft, agreement_of, eyes_to_read, reasons_for
+from workbench.review.presses import take
 from workbench.review.reads import DME_GRADES
 from workbench.review.words import EYE_NAMES, PLAN_WORDS, SURE_WORDS, grade_words
 from workbench.schema.bundled import bundled
@@ -144,11 +145,11 @@ class _Tie:
         if key not in st.session_state:
             st.session_state[key] = self._said[name]
 
-        def changed() -> None:
-            self._said[name] = st.session_state[key]
+        def keep(value: Any) -> None:
+            self._said[name] = value
             self._keep()
 
-        return {"key": key, "on_change": changed}
+        return {"key": key, "on_change": partial(take, key, keep)}
 
 
 def _prefix(draft: Draft) -> str:

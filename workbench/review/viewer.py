@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from workbench.review.drawn import LESION_KINDS, Drawn, Square, from_browser, to_browser
 from workbench.review.pictures import Picture
+from workbench.review.presses import take
 from workbench.schema.bundled import bundled
 from workbench.schema.files import canonical_hash
 
@@ -148,9 +149,10 @@ def viewer(inputs: ViewerInputs, *, key: str = "viewer") -> Drawn:
     """
     import streamlit as st  # here alone, so that the room and the command line start without it
 
-    unread = from_browser(st.session_state.get(f"{key}|unread", {}).pop(inputs.draft, None), inputs.squares)
-    if unread is not None:
-        inputs = replace(inputs, drawn=unread)
+    unread: dict[str, dict[str, Any]] = st.session_state.setdefault(f"{key}|unread", {})
+    drawn = from_browser(unread.get(inputs.draft), inputs.squares)
+    if drawn is not None:
+        inputs = replace(inputs, drawn=drawn)
     name = f"{key}|opening"
     opening = st.session_state.get(name)
     # What it began with stays in the message while it is on the page: were it what is drawn now, each stroke would
@@ -158,8 +160,10 @@ def viewer(inputs: ViewerInputs, *, key: str = "viewer") -> Drawn:
     if opening is None or opening[0] != inputs.draft or key not in st.session_state:
         opening = st.session_state[name] = (inputs.draft, inputs.drawn)
     mount = st.components.v2.component("retina_trust_workbench.viewer", **_assets())
-    state = mount(data=message(inputs, opening[1]), key=key, on_drawn_change=partial(_hear, key))
+    state = mount(data=message(inputs, opening[1]), key=key, on_drawn_change=partial(_hear, key, unread))
     said = state.get("drawn")
+    # Taken only now that it is returned: the reader's next press may break the run off in any line before.
+    unread.pop(inputs.draft, None)
     if not isinstance(said, dict) or said.get("draft") != inputs.draft:
         return inputs.drawn
     drawn = from_browser(said, inputs.squares)
@@ -254,10 +258,12 @@ def _assets() -> dict[str, str]:
     return {"html": text["viewer.html"], "css": text["viewer.css"], "js": script}
 
 
-def _hear(key: str) -> None:
+def _hear(key: str, unread: dict[str, dict[str, Any]]) -> None:
     """Keep what was drawn until the page asks: this same run of it may already be on its way to another exam."""
-    import streamlit as st
 
-    said = st.session_state[key].get("drawn")
-    if isinstance(said, dict):
-        st.session_state.setdefault(f"{key}|unread", {})[str(said.get("draft"))] = said
+    def keep(state: Any) -> None:
+        said = state.get("drawn")
+        if isinstance(said, dict):
+            unread[str(said.get("draft"))] = said
+
+    take(key, keep)
