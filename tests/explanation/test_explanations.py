@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from workbench.explanation.checks import explain, explain_eyes
 from workbench.explanation.grad_cam import grad_cam, on_both_eyes
-from workbench.explanation.integrated_gradients import blurred_baseline, integrated_gradients
+from workbench.explanation.integrated_gradients import blurred_baseline, integrated_gradients, integrated_gradients_of
 from workbench.explanation.registry import EXPLANATIONS, OF_SEVERAL
 from workbench.explanation.targets import ReferableTarget
 from workbench.models.fast import keeping_copies
@@ -71,6 +71,13 @@ class Smooth(nn.Module):
             self.norm(x * present.repeat_interleave(3, dim=1)[:, :, None, None]), SIDE // 4
         )
         return torch.tanh(self.dropout(pooled.flatten(1)) @ self.weight.T).reshape(-1, 2, 5)
+
+
+class Steep(Smooth):
+    """One whose answer rises in waves along a path."""
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        return torch.sin(8 * super().forward(x, present))
 
 
 @pytest.mark.parametrize("eye", [0, 1])
@@ -279,8 +286,45 @@ def test_more_points_are_taken_only_where_they_are_needed(exams: Tensor) -> None
     model = Counted().eval()
     integrated_gradients(model, exams, PRESENT, ReferableTarget(0), tolerance=0.02)
     assert 6 in rows, "the first points are every exam's, two in a pass"
-    assert 3 * 5 + 10 + 6 < sum(rows) < 3 * 15, "then only the steep one's"
+    assert 3 * 9 < sum(rows) < 3 * 9 + 20, "then only the steep one's"
     assert max(rows) <= 8
+
+
+@pytest.mark.parametrize("targets", [1, 2])
+@pytest.mark.parametrize("tolerance", [0.2, 1e-3, 0.0])
+def test_points_are_halved_where_the_sum_misses_most_as_written_slowly(
+    exams: Tensor, targets: int, tolerance: float
+) -> None:
+    asked = [ReferableTarget(eye) for eye in range(targets)]
+    model, x, both = Steep().eval(), exams[:1], torch.ones(1, 2, dtype=torch.bool)
+    found = integrated_gradients_of(model, x, both, asked, tolerance=tolerance, most_steps=60)
+    begin = blurred_baseline(x, both)
+    points = []
+    for target, maps in zip(asked, found, strict=True):
+
+        def at(place: float, target: ReferableTarget = target) -> tuple[float, Tensor]:
+            point = (begin + place * (x - begin)).requires_grad_()
+            value = target(model(point, both)).sum()
+            return float(value.detach()), torch.autograd.grad(value, point)[0] * (x - begin)
+
+        parts = [[at(cell / 8), at((cell + 1) / 8)] for cell in range(8)]
+        while True:
+            means = [
+                (ends[0][1] / 2 + ends[-1][1] / 2 + sum(s for _, s in ends[1:-1])) / (len(ends) - 1) for ends in parts
+            ]
+            misses = [ends[-1][0] - ends[0][0] - float(mean.sum()) / 8 for ends, mean in zip(parts, means, strict=True)]
+            change = max(abs(parts[-1][-1][0] - parts[0][0][0]), 0.05)
+            way = 1 if sum(misses) > 0 else -1
+            worst = sorted(range(8), key=lambda cell: -way * misses[cell])[:2]
+            count = sum(len(ends) - 1 for ends in parts) + 1
+            if abs(sum(misses)) <= tolerance * change or count + sum(len(parts[c]) - 1 for c in worst) > 60:
+                break
+            for cell in worst:
+                panels = 2 * (len(parts[cell]) - 1)
+                parts[cell] = [at((cell + number / panels) / 8) for number in range(panels + 1)]
+        points.append(count)
+        torch.testing.assert_close(maps, sum(means) / 8, rtol=1e-3, atol=1e-6)
+    assert (max(points) == 9) == (tolerance == 0.2)
 
 
 def test_a_method_that_misses_the_change_is_caught(monkeypatch: pytest.MonkeyPatch, exams: Tensor) -> None:
