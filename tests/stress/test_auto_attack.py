@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from workbench.schema.errors import WorkbenchError
 from workbench.schema.specs import StressSpec
 from workbench.schema.threat import Aim, ThreatModel
 from workbench.stress.apply import apply_stress
+from workbench.stress.auto_attack import square
 from workbench.stress.auto_attack.apgd import checkpoints
 from workbench.stress.auto_attack.minimal_norm import minimal_epsilon
 from workbench.stress.target import aim_at
@@ -68,6 +71,42 @@ def test_every_goal_is_reached_by_a_large_budget_and_more_often_than_clean(train
         least, float(none.success[none.applicable].float().mean())
     )
     assert torch.equal(most.x[most.already], x[most.already]), "what was there already is counted, not attacked"
+
+
+def test_giving_up_a_slow_search_loses_no_exam(trained: Spots, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    exams = make_exams(16, 21)
+    spec = StressSpec(name="auto_attack", strength=0.5, options={"steps": 10, "tries": 200})
+    squares: list[int] = []
+    move, begin = square.MOVES["linf"][1], square.MOVES["linf"][0]
+
+    def counted(now: Tensor, *given: Any) -> Tensor:
+        squares.append(len(now))
+        return move(now, *given)
+
+    monkeypatch.setitem(square.MOVES, "linf", (begin, counted))  # type: ignore[arg-type]
+    given_up = broken(trained, exams, spec)
+    few = sum(squares)
+    squares.clear()
+    monkeypatch.setattr(square, "LOOKED_AT_FROM", 2.0)
+    assert torch.equal(given_up, broken(trained, exams, spec))
+    assert 0 < few < 0.7 * sum(squares)
+
+
+@pytest.mark.parametrize(
+    ("top", "led", "given_up"),
+    [
+        (-0.95, -0.5, True),  # at twice this pace it would be at -0.6 in the end
+        (-0.87, -0.5, False),  # it may get there
+        (-0.95, -1.0, False),  # the gradient found nothing: masked?
+        (-0.95, -0.92, False),  # and next to nothing
+        (-0.7, -0.5, False),
+        (-1.0, -0.5, True),
+    ],
+)
+def test_a_search_is_given_up_where_the_gradient_did_better(top: float, led: float, given_up: bool) -> None:
+    first, clean = torch.tensor([-1.0]), torch.tensor([-1.0])
+    hopeless = square._hopeless(first, torch.tensor([top]), 0.25, clean, torch.tensor([led]))
+    assert hopeless.tolist() == [given_up]
 
 
 def test_the_step_is_looked_at_as_in_the_paper() -> None:

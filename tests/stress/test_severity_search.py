@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from workbench.data.quality import ACCEPTED, rejection_score
 from workbench.schema.errors import WorkbenchError
+from workbench.stress import severity_search
 from workbench.stress.corruptions.catalogue import CORRUPTIONS
 from workbench.stress.severity_search import mildest
 
@@ -56,6 +57,32 @@ def test_the_search_finds_where_the_call_flips(severity: float, x: Tensor) -> No
     found = mildest(model, x, BOTH, "underexposure", [1, 2], threshold=0.5)
     assert all(of.severity is not None and abs(of.severity - severity) <= 1 / 16 for of in found)
     assert all(of.steady for of in found)
+
+
+class Slope(nn.Module):
+    """Its log-odds of referable rise with the light that is missing; a copy of it errs by ``wrong``."""
+
+    def __init__(self, boundary: float, wrong: float = 0.0) -> None:
+        super().__init__()
+        self.boundary, self.wrong = boundary, wrong
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        light = x.reshape(len(x), 2, -1).mean(dim=2)
+        logits = torch.full((len(x), 2, 5), -30.0)
+        logits[..., 0] = 0.0
+        logits[..., 4] = 100 * (self.boundary - light) + self.wrong
+        return logits
+
+
+@pytest.mark.parametrize("wrong", [-0.09, 0.09])
+def test_near_the_threshold_the_model_itself_is_asked(wrong: float, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    boundary = light_at(x, 2.5) + 1e-4
+    expected = [of.severity for of in mildest(Slope(boundary), x, BOTH, "underexposure", [1, 2], threshold=0.5)]
+    monkeypatch.setattr(severity_search, "fast_copy", lambda *_, **__: Slope(boundary, wrong))
+    found = [of.severity for of in mildest(Slope(boundary), x, BOTH, "underexposure", [1, 2], threshold=0.5)]
+    assert found == expected
+    monkeypatch.setattr(severity_search, "DOUBT", 0.0)
+    assert found != [of.severity for of in mildest(Slope(boundary), x, BOTH, "underexposure", [1, 2], threshold=0.5)]
 
 
 def test_a_call_that_never_flips_and_one_that_flips_back(x: Tensor) -> None:

@@ -20,7 +20,7 @@ def lit_disc(image: Float32[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "
 
     The hull holds what is dark inside the disc; specks outside are opened away first.
     """
-    brightness = image.max(axis=2)
+    brightness = np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2])  # far faster than max(axis=2)
     lit = (brightness > max(DARK, GLOW * float(np.percentile(brightness, 90)))).astype(np.uint8)
     speck = 2 * (image.shape[1] // 64) + 1
     opened = cv2.morphologyEx(lit, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (speck, speck)))

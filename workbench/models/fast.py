@@ -26,6 +26,12 @@ NEAR: Final = 5e-2
 FAITHFUL: Final = 0.98
 """Least cosine between what is read from the copy in bf16 and in fp32 on the probe; below it fp32 runs."""
 
+DOUBT: Final = 0.1
+"""How near to a threshold, in log-odds, a copy's answer is read again by the model itself.
+
+Eight times the most by which one in bf16 erred on 48 EyePACS exams, clean and under three corruptions (0.013).
+"""
+
 Reading = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """What is to be read from a copy: ``(net, x, present) -> any shape``. Equal readings are judged once: hashable."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from workbench.data.quality import ACCEPTED, rejection_score
+from workbench.models.fast import DOUBT, fast_copy
 from workbench.models.modes import measuring
 from workbench.models.referable import bind_present, referable_log_odds
 from workbench.schema.errors import WorkbenchError
@@ -57,7 +59,8 @@ def mildest(
 
     Each level 1 to 5 is looked at, then the first interval at whose end the call is flipped is halved. A narrow flip
     between two levels that do not flip can be missed; a call that flips back at a higher level is said (``steady``).
-    Chance is held: the seed decides the same place and direction at every severity.
+    Chance is held: the seed decides the same place and direction at every severity. Calls are read from a faithful copy
+    of the model, and from the model itself wherever that one comes near the threshold.
 
     Raises:
         WorkbenchError: no corruption of that name.
@@ -66,7 +69,7 @@ def mildest(
         raise WorkbenchError(f"unknown corruption {name!r}", f"it must be one of {', '.join(CORRUPTIONS)}")
     with measuring(model), torch.no_grad():
         x, present = x.detach().float().clone(), present.clone()
-        search = _Search(model, x, present, name, seeds, threshold, eyes)
+        search = _Search(model, fast_copy(model, x, reading=None), x, present, name, seeds, threshold, eyes)
         clean = search.calls([0.0] * len(x))
         levels = np.stack([search.calls([float(level)] * len(x)) != clean for level in range(1, SEVEREST + 1)], axis=1)
         first = np.where(levels.any(axis=1), levels.argmax(axis=1) + 1.0, float(SEVEREST))
@@ -82,6 +85,7 @@ def mildest(
 @dataclass(frozen=True)
 class _Search:
     model: nn.Module
+    fast: nn.Module
     x: Tensor
     present: Tensor
     name: str
@@ -91,8 +95,16 @@ class _Search:
 
     def calls(self, severities: Sequence[float]) -> np.ndarray:
         """Return whether each exam is called referable at its severity."""
-        odds = referable_log_odds(bind_present(self.model, self.present)(self._spoiled(severities)))
-        return (torch.sigmoid(odds).amax(dim=1) >= self.threshold).numpy()
+        spoiled = self._spoiled(severities)
+        odds = self._odds(self.fast, spoiled, self.present)
+        near = (odds - math.log(self.threshold / (1 - self.threshold))).abs() <= DOUBT
+        if self.fast is not self.model and near.any():
+            odds[near] = self._odds(self.model, spoiled[near], self.present[near])
+        return (torch.sigmoid(odds) >= self.threshold).numpy()
+
+    @staticmethod
+    def _odds(net: nn.Module, x: Tensor, present: Tensor) -> Float[Tensor, " exam"]:
+        return referable_log_odds(bind_present(net, present)(x)).amax(dim=1)
 
     def _spoiled(self, severities: Sequence[float]) -> Tensor:
         return torch.cat([self._one(exam, severity) for exam, severity in enumerate(severities)])

@@ -39,7 +39,8 @@ def auto_attack(
 ) -> Exams:
     """Return what the strongest of five attacks finds (after Croce, Hein 2020).
 
-    Auto-PGD on the smooth margin, on the margin itself, and targeted; a minimal-norm attack; Square.
+    Auto-PGD on the smooth margin, on the margin itself, and targeted; a minimal-norm attack; Square, of ``tries``
+    squares or as few as show that it will not get there.
     Where the attacker sees scores alone, or the model has no gradient, it is Square alone. Square is linf and l2 alone.
     On draws it pushes on whatever ``stop`` says: what has just crossed on the draws it sees falls back on others.
 
@@ -52,6 +53,7 @@ def auto_attack(
         name, value = ("steps", steps) if steps < 1 else ("tries", tries)
         raise WorkbenchError(f"auto_attack: {name} is {value}", "it must be a whole number from 1")
     search = Search(target, stop=stop and target.deployed is None, fast=fast)
+    clean = search.furthest.clone()
     if threat.knowledge == "gradients" and has_gradient(search):
         climb(search, soft_margin, generators, steps)
         climb(search, hard_margin, generators, steps)
@@ -62,7 +64,7 @@ def auto_attack(
         refuse_square(threat.norm)
     if threat.norm in SQUARE_NORMS:
         search.go_on_in("fp32")
-        search_squares(search, generators, tries)
+        search_squares(search, generators, tries, clean=clean)
     return search.best
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.schema.errors import WorkbenchError
@@ -24,6 +24,19 @@ TILES: Final = 5
 """In l2: windows beside each other that the search begins with, along a side."""
 HALVINGS: Final = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """At which of 10 000 tries the share halves."""
+
+LOOKED_AT_FROM: Final = 0.1
+"""Share of its tries after which the pace of a search is judged."""
+PATIENCE: Final = 2.0
+"""An exam is given up where it would not get there at so many times the pace so far.
+
+A search slows down: of 26 EyePACS exams under a trained ResNet-18 (ε of 0.4 and 1/255, 400 tries) none got further than
+half of what its first tenth promised.
+"""
+AHEAD: Final = 2.0
+"""How much further than the squares the gradient must have come for that, ..."""
+WORTH: Final = 0.1
+"""... and over which share of the way: else it may be masked, and squares are what is left."""
 
 
 def square(
@@ -59,8 +72,22 @@ def refuse_square(norm: str) -> None:
         raise WorkbenchError(f"square cannot be bound by {norm}", f"choose {' or '.join(SQUARE_NORMS)}")
 
 
-def search_squares(search: Search, generators: Sequence[torch.Generator], tries: int) -> None:
-    """Run the search on the exams that still hold; `Search` keeps what is found."""
+def search_squares(
+    search: Search,
+    generators: Sequence[torch.Generator],
+    tries: int,
+    *,
+    clean: Float[Tensor, " exam"] | None = None,
+) -> None:
+    """Run the search on the exams that still hold; `Search` keeps what is found.
+
+    Args:
+        search: what is known of the exams.
+        generators: one per exam.
+        tries: squares per exam.
+        clean: the margins of the exams as they were, where others have searched before: an exam that they brought
+            further than squares do is given up once squares cannot get there at their pace.
+    """
     rows = search.active()
     if not rows.numel():
         return
@@ -68,7 +95,8 @@ def search_squares(search: Search, generators: Sequence[torch.Generator], tries:
     begin, move = MOVES[target.case.threat.norm]
     bound = target.size.repeat_interleave(3, dim=1)[:, :, None, None]
     now = begin(target.clean, bound, [generators[row] for row in rows.tolist()])
-    top = torch.full((len(rows),), -math.inf).to(now)
+    top = first = torch.full((len(rows),), -math.inf).to(now)
+    known = None if clean is None else (clean, search.furthest.clone())
     for step in range(tries + 1):
         own = [generators[row] for row in rows.tolist()]
         proposed = move(now, target, bound, own, step / tries) if step else now
@@ -77,12 +105,22 @@ def search_squares(search: Search, generators: Sequence[torch.Generator], tries:
         better = margin > top
         top = torch.where(better, margin, top)
         now = torch.where(better[:, None, None, None], proposed, now)
-        broken = search.keep(rows, proposed, margin)
-        if search.stop and broken.any():
-            kept = (~broken).nonzero()[:, 0]
-            rows, target, now, top, bound = rows[kept], target.of(kept), now[kept], top[kept], bound[kept]
+        first = top if step == 0 else first
+        left = search.keep(rows, proposed, margin)
+        if known is not None and step >= LOOKED_AT_FROM * tries:
+            left = left | _hopeless(first, top, step / tries, *(margins[rows] for margins in known))
+        if search.stop and left.any():
+            kept = (~left).nonzero()[:, 0]
+            rows, target, now, bound = rows[kept], target.of(kept), now[kept], bound[kept]
+            first, top = first[kept], top[kept]
         if not rows.numel():
             return
+
+
+def _hopeless(first: Tensor, top: Tensor, done: float, clean: Tensor, led: Tensor) -> Bool[Tensor, " exam"]:
+    """Return which searches will not get there: at their pace, where the gradient did better than squares."""
+    slow = first + PATIENCE * (top - first) / done < 0
+    return slow & (led - clean >= torch.maximum(AHEAD * (top - clean), -WORTH * clean))
 
 
 def _stripes(clean: Exams, bound: Tensor, generators: Sequence[torch.Generator]) -> Exams:
