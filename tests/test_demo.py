@@ -9,8 +9,8 @@ import pytest
 
 from tests.outbound import asked, guarded, shut_in
 
-FEW = ("explanations.trust_exams=2", "credibility.exams=2")
-"""What is examined on a sample of 8 exams is two thirds of the demo's audit; here on 2."""
+FEW = ("explanations.trust_exams=1", "explanations.exams=8", "credibility.exams=1")
+"""What is examined on a sample of 8 exams is two thirds of the demo's audit; here on 1."""
 
 
 @pytest.mark.slow
@@ -41,7 +41,7 @@ def test_the_demo_makes_everything_and_a_second_call_makes_nothing_again(tmp_pat
     figures = json.loads((tmp_path / "demo/run/report.json").read_text(encoding="utf-8"))
     assert len(figures["items"]) == 30
     audited = json.loads((tmp_path / "demo/run/run.json").read_text(encoding="utf-8"))["measurements"]
-    assert {one["id"]: one["exams"] for one in audited}["credibility"] == 2
+    assert {one["id"]: one["exams"] for one in audited}["credibility"] == 1
     kept = [tmp_path / "demo" / name for name in ("cohort/manifest.csv", "model/weights.safetensors", "run/run.json")]
     before = [path.stat().st_mtime_ns for path in kept]
     second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -70,7 +70,7 @@ class Slope(nn.Module):
         light = x.reshape(len(x), 2, -1).mean(dim=2)
         logits = torch.full((len(x), 2, 5), -30.0)
         logits[..., 0] = 0.0
-        logits[..., 4] = 100 * (self.boundary - light) + self.wrong
+        logits[..., 4] = 10 * (self.boundary - light) + self.wrong
         return logits
 
 
