@@ -17,6 +17,7 @@ from workbench.models.fast import DOUBT, fast_copy
 from workbench.models.modes import measuring
 from workbench.models.referable import bind_present, referable_log_odds
 from workbench.schema.errors import WorkbenchError
+from workbench.stress.apply import calls
 from workbench.stress.corruptions.catalogue import CORRUPTIONS, SEVEREST
 
 HALVINGS: Final = 4
@@ -96,15 +97,12 @@ class _Search:
     def calls(self, severities: Sequence[float]) -> np.ndarray:
         """Return whether each exam is called referable at its severity."""
         spoiled = self._spoiled(severities)
-        odds = self._odds(self.fast, spoiled, self.present)
+        logits = bind_present(self.fast, self.present)(spoiled)
+        odds = referable_log_odds(logits).amax(dim=1)
         near = (odds - math.log(self.threshold / (1 - self.threshold))).abs() <= DOUBT
         if self.fast is not self.model and near.any():
-            odds[near] = self._odds(self.model, spoiled[near], self.present[near])
-        return (torch.sigmoid(odds) >= self.threshold).numpy()
-
-    @staticmethod
-    def _odds(net: nn.Module, x: Tensor, present: Tensor) -> Float[Tensor, " exam"]:
-        return referable_log_odds(bind_present(net, present)(x)).amax(dim=1)
+            logits[near] = bind_present(self.model, self.present[near])(spoiled[near])
+        return calls(logits, self.threshold).numpy()
 
     def _spoiled(self, severities: Sequence[float]) -> Tensor:
         return torch.cat([self._one(exam, severity) for exam, severity in enumerate(severities)])
