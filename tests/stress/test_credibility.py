@@ -18,6 +18,7 @@ from workbench.schema.seeds import seed_for
 from workbench.schema.specs import StressSpec
 from workbench.schema.threat import Aim
 from workbench.stress.apply import StressResult, apply_stress
+from workbench.stress.auto_attack import search
 from workbench.stress.auto_attack.descent import pgd
 from workbench.stress.credibility.descents import RUNGS, trace
 from workbench.stress.credibility.draws import FRESH
@@ -367,6 +368,37 @@ def test_rays_finds_the_edge_of_a_linear_model_along_its_best_direction() -> Non
     assert not won(0.0).any()
     assert not won(2.5).any()
     assert won(4.0).all()
+
+
+class Overstating(nn.Module):
+    """Calls more light referable than `NoGradient` does: by 1.5/255 of the mean red."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.true = NoGradient().eval()
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        logits: Tensor = self.true(x + 1.5 / 255, present)
+        return logits
+
+
+def test_rays_believes_no_copy_and_goes_on_searching(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 2/255 the copy is broken along the ray of all ones, the model is not; at 4/255 both are."""
+    x = torch.full((2, 6, 8, 8), 0.48)
+    exams = x, torch.ones(2, 2, dtype=torch.bool), torch.zeros(2, 2, dtype=torch.int64)
+    copy, seen = Overstating(), []
+    copy.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    monkeypatch.setattr(search, "fast_copy", lambda *_, **__: copy)
+
+    def won(epsilon: float) -> Tensor:
+        seen.clear()
+        spec = StressSpec(name="rays", strength=epsilon, aim=Aim(knowledge="labels"), options={"queries": 30})
+        return apply_stress(NoGradient().eval(), *exams, spec, [1, 2], threshold=0.5).success
+
+    assert not won(2.0).any()
+    assert sum(seen) == 2 * 30, "a refused claim does not end the search"
+    assert won(4.0).all()
+    assert sum(seen) < 2 * 30
 
 
 @pytest.mark.parametrize(("options", "norm", "says"), [({"queries": 0}, "linf", "queries is 0"), ({}, "l2", "l2")])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.data.quality import ACCEPTED, rejection_score
+from workbench.models import fast
 from workbench.schema.errors import WorkbenchError
 from workbench.stress import severity_search
 from workbench.stress.corruptions.catalogue import CORRUPTIONS
@@ -81,7 +82,7 @@ def test_near_the_threshold_the_model_itself_is_asked(wrong: float, x: Tensor, m
     monkeypatch.setattr(severity_search, "fast_copy", lambda *_, **__: Slope(boundary, wrong))
     found = [of.severity for of in mildest(Slope(boundary), x, BOTH, "underexposure", [1, 2], threshold=0.5)]
     assert found == expected
-    monkeypatch.setattr(severity_search, "DOUBT", 0.0)
+    monkeypatch.setattr(fast, "DOUBT", 0.0)
     assert found != [of.severity for of in mildest(Slope(boundary), x, BOTH, "underexposure", [1, 2], threshold=0.5)]
 
 

@@ -278,7 +278,7 @@ def test_whoever_makes_the_judging_pass_an_absent_eye_says_nothing() -> None:
     for name in ("underexposure", "missing_eye"):
         spec = StressSpec(name=name, strength=1)
         plain: list[Tensor] = []
-        for answer in (None, lambda x, present: model(x, present)):
+        for answer in (None, lambda net, x, present: net(x, present)):
             if name == "missing_eye":
                 found = apply_exam_stress(model, x, present, spec, SEEDS, answer=answer, **told)[0]
             else:

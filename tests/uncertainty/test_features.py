@@ -164,7 +164,7 @@ def test_a_pass_that_judged_the_exams_is_not_made_again(kept):
     batch, passes = exams.batch(range(4)), []
     handle = model.register_forward_hook(lambda *_: passes.append(1))
     judge = KeptPass(meter.reader)
-    answers = judge(batch.x, batch.present)
+    answers = judge(model, batch.x, batch.present)
     read = judge.of(batch.x.clone(), batch.present)
     again = meter(batch.x, batch.present, read)
     assert len(passes) == 1

@@ -14,7 +14,7 @@ from workbench.data.exams import ExamBatch, Exams
 from workbench.models.lesion_net import Detector
 from workbench.models.precision import Precision
 from workbench.schema.specs import MapPolicySpec, PolicySpec
-from workbench.stress.apply import clean_answers
+from workbench.stress.calls import clean_answers
 from workbench.uncertainty.laterality_check import Laterality
 from workbench.uncertainty.makers import DrawMaker
 from workbench.uncertainty.reference import UnlikenessMeter

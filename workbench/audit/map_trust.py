@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 import torch
@@ -19,6 +20,7 @@ from workbench.explanation.trust.likeness import border_share, rank_correlation
 from workbench.explanation.trust.manipulation import move_map
 from workbench.explanation.trust.randomisation import sanity_check
 from workbench.explanation.trust.steadiness import infidelity, jittered, relative_change, rephotographed
+from workbench.models.fast import fast_copy
 from workbench.models.modes import measuring
 from workbench.models.precision import Precision
 from workbench.schema.maps import MapSpec
@@ -88,16 +90,19 @@ class MapExaminer:
         maps = EXPLANATIONS[self.spec.name](net, x, present, target_named(self.spec.target, eye), **options)
         return torch.where(maps.isfinite().all(dim=(1, 2, 3), keepdim=True), maps, 0.0)
 
-    def _answer(self, x: Tensor, present: Tensor, eye: Eye, target: str = "referable") -> Tensor:
+    def _answer(self, x: Tensor, present: Tensor, eye: Eye) -> Tensor:
         with measuring(self.model), torch.no_grad():
-            answer: Tensor = target_named(target, eye)(self.model(x, present))
+            answer: Tensor = ReferableTarget(eye)(self.model(x, present))
         return answer
 
     def _faithful(self, x: Tensor, present: Tensor, eye: Eye, maps: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
         heat = maps[:, 3 * eye : 3 * eye + 3].sum(dim=1)
+        copy = fast_copy(self.model, x, self.precision, reading=None)
 
-        def answer(changed: Tensor) -> Tensor:
-            return self._answer(changed, present, eye, self.spec.target)
+        def answer(changed: Tensor, net: nn.Module = copy) -> Tensor:
+            with measuring(net), torch.no_grad():
+                told: Tensor = target_named(self.spec.target, eye)(net(changed, present))
+            return told
 
         gains = faithfulness(answer, x, present, heat, eye, seeds)
         return {
@@ -105,7 +110,8 @@ class MapExaminer:
             "deletion_gain": gains.deletion_gain,
             "insertion_gain": gains.insertion_gain,
             "road_gain": road_gain(answer, x, present, heat, eye, seeds),
-            "infidelity": infidelity(answer, x, maps, seeds),
+            # Of changes so small that bf16 rounds them off.
+            "infidelity": infidelity(partial(answer, net=self.model), x, maps, seeds),
         }
 
     def _steady(self, x: Tensor, present: Tensor, eye: Eye, maps: Tensor, seeds: Sequence[int]) -> dict[str, Tensor]:
@@ -141,7 +147,10 @@ class MapExaminer:
 
     def _learned(self, x: Tensor, present: Tensor, eye: Eye) -> dict[str, Tensor]:
         check = sanity_check(
-            self.model, lambda model: self._heat(x, present, eye, model), seed=seed_for(self.seed, "random weights")
+            self.model,
+            lambda model: self._heat(x, present, eye, model),
+            seed=seed_for(self.seed, "random weights"),
+            every_step=False,
         )
         found = {
             "randomised_likeness": check.cascading[-1],

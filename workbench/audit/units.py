@@ -14,7 +14,7 @@ import pandas as pd
 import simplejpeg
 import torch
 from jaxtyping import Bool, Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.audit.bench import Bench
 from workbench.audit.certified import certified_row, head_margin_rows
@@ -31,19 +31,22 @@ from workbench.audit.schemas import PART_SCHEMAS
 from workbench.audit.smallest import smallest_rows
 from workbench.data.exams import ExamBatch
 from workbench.data.masks import read_labels
+from workbench.models.fast import fast_copy, keeps_copies
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.grades import EYES
 from workbench.schema.seeds import seed_for
 from workbench.schema.specs import StressSpec
 from workbench.schema.threat import FITTED, OF_THE_REFERRAL, UNIVERSAL
-from workbench.stress.apply import Answer, StressResult, apply_stress
+from workbench.stress.apply import StressResult, apply_stress
 from workbench.stress.apply_exam import apply_exam_stress
 from workbench.stress.apply_universal import fit_universal
+from workbench.stress.calls import Answer
 from workbench.stress.exam import EXAM_STRESSES, Rearranged
 from workbench.stress.goals import Deployed
 from workbench.stress.severity_search import mildest
 from workbench.uncertainty.features import KeptPass
 from workbench.uncertainty.laterality_check import pairs_of, verdicts
+from workbench.uncertainty.mc_dropout import StochasticPredictor
 from workbench.uncertainty.reference import AGAIN
 
 JPEG_QUALITY: Final = 90
@@ -185,6 +188,7 @@ def _stressed(
             others=others,
             clean_logits=bench.clean_logits(indices, batch),
             answer=answer,
+            copy=_copy(bench, batch.x),
         )
         return mixed, result
     deployed, pattern = _deployed(bench, spec), _pattern_of(bench, spec)
@@ -201,8 +205,20 @@ def _stressed(
         explained=explained_by(bench.attacked) if spec.aim.goal == "explanation" else None,
         clean_logits=bench.clean_logits(indices, batch),
         answer=answer,
+        copy=_copy(bench, batch.x),
     )
     return Rearranged(result.x, batch.present, ("",) * len(indices)), result
+
+
+def _copy(bench: Bench, x: Tensor) -> nn.Module | None:
+    """Return the copy that judges corruptions; the one whose trunk the draws come from, if there is one."""
+    if bench.precision == "fp32" or not keeps_copies(bench.attacked):
+        return None
+    if bench.attacked is bench.model and isinstance(bench.predictor, StochasticPredictor):
+        folded = bench.predictor.folded(x)
+        if folded is not None:
+            return folded
+    return fast_copy(bench.attacked, x, "bf16", reading=None)
 
 
 def _deployed(bench: Bench, spec: StressSpec) -> Deployed | None:

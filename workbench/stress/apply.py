@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from workbench.models.modes import measuring
-from workbench.models.referable import bind_present, referable_log_odds
+from workbench.models.referable import bind_present
 from workbench.schema.errors import WorkbenchError
 from workbench.schema.seeds import seed_for
 from workbench.schema.specs import StressSpec
 from workbench.schema.threat import OF_THE_REFERRAL, Norm
+from workbench.stress.calls import Answer, calls, clean_answers, stressed_answers
 from workbench.stress.goals import Answers, Deployed, not_applicable
 from workbench.stress.map_goal import Explained
 from workbench.stress.norms import NORMS, ROUNDING, linf, project, within
@@ -29,10 +30,6 @@ EYES_OF: Final[dict[str, tuple[Literal["both", "OD", "OS"], ...]]] = {
     "worst_of_one": ("OD", "OS"),
 }
 """Which eyes are stressed at once; where there are two tries, the stronger one is kept per exam."""
-
-
-Answer = Callable[[Float[Tensor, "exam 6 height width"], Bool[Tensor, "exam 2"]], Float[Tensor, "exam 2 grade"]]
-"""``(x, present) -> logits``."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +81,7 @@ def apply_stress(
     clean_logits: Float[Tensor, "exam 2 grade"] | None = None,
     explained: Explained | None = None,
     answer: Answer | None = None,
+    copy: nn.Module | None = None,
 ) -> StressResult:
     """Stress the exams, put what comes back into the box and the budget, and judge it again from its pixels.
 
@@ -100,7 +98,9 @@ def apply_stress(
         pattern: of a stress that is one perturbation for all exams, see `apply_universal.fit_universal`.
         clean_logits: the model's answers to ``x`` in fp32, where they are known (`clean_answers`).
         explained: the model's map, for the goal *explanation*.
-        answer: the model itself in fp32, by a caller who has more use for its pass over the stressed exams.
+        answer: makes the pass over the stressed exams, for a caller who has more use for it.
+        copy: of the model, which judges a corruption in its place, see `stressed_answers`; an attack is judged by the
+            model itself.
 
     Raises:
         WorkbenchError: an unknown stress or option, a strength out of range, not one seed per exam, a goal that needs
@@ -117,18 +117,10 @@ def apply_stress(
         for eyes in EYES_OF[spec.eyes]:
             target = target_of(model, clean, present, y, spec, eyes, seeds, threshold, deployed, before, explained)
             target = replace(target, pattern=pattern)
-            found = _try(target, spec.model_copy(update={"eyes": eyes}), y, seeds, threshold, answer)
+            found = _try(target, spec.model_copy(update={"eyes": eyes}), y, seeds, threshold, answer, copy)
             best = found if best is None else _stronger(best, found)
         assert best is not None
         return _judged(model, best, before, spec, present, threshold)
-
-
-def clean_answers(
-    model: nn.Module, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"]
-) -> Float[Tensor, "exam 2 grade"]:
-    """Return the logits of the model held still and in fp32: what every stress of these exams is judged against."""
-    with measuring(model), torch.no_grad():
-        return bind_present(model, present.clone())(x.detach().float().clone())
 
 
 @dataclass(frozen=True)
@@ -182,7 +174,13 @@ def target_of(
 
 
 def _try(
-    target: Target, spec: StressSpec, y: Tensor, seeds: Sequence[int], threshold: float, answer: Answer | None
+    target: Target,
+    spec: StressSpec,
+    y: Tensor,
+    seeds: Sequence[int],
+    threshold: float,
+    answer: Answer | None,
+    copy: nn.Module | None,
 ) -> _Try:
     stress = bind(spec, threshold=threshold)
     clean, is_attack = target.clean, spec.name in ATTACKS
@@ -198,8 +196,15 @@ def _try(
     if spec.aim.eight_bit:
         stressed = as_8_bit(stressed, clean, size, norm)
     judge = judge_of(target, seeds)
+    logits = stressed_answers(
+        target.model,
+        stressed,
+        target.present,
+        threshold=threshold,
+        copy=None if is_attack else copy,
+        answer=answer,
+    )
     with torch.no_grad():
-        logits = target(stressed) if answer is None else bind_present(answer, target.present)(stressed)
         answered = judge if judge.deployed is not None else replace(judge, known=Answers(logits))
         margin, before = answered.margin(stressed), judge.margin_of_clean()
     return _Try(clean, stressed, in_box, within_budget, logits, margin, before, why_not)
@@ -290,11 +295,6 @@ def as_8_bit(
     shorter = clean + torch.trunc(levels + levels.sign() * 1e-3) / 255
     eyes = within(nearest - clean, size, norm).repeat_interleave(3, dim=1)[:, :, None, None]
     return torch.where(eyes, nearest, shorter)
-
-
-def calls(logits: Float[Tensor, "exam 2 grade"], threshold: float) -> Bool[Tensor, " exam"]:
-    """Return whether each exam is called referable: P(referable) of its worse eye reaches the threshold."""
-    return torch.sigmoid(referable_log_odds(logits)).amax(dim=1) >= threshold
 
 
 def _still_flipped(

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.models.referable import bind_present
 from workbench.schema.specs import StressSpec
-from workbench.stress.apply import Answer, StressResult, calls, clean_answers
+from workbench.stress.apply import StressResult
+from workbench.stress.calls import Answer, calls, clean_answers, stressed_answers
 from workbench.stress.exam import EXAM_STRESSES, Eyes, Pixels, Rearranged, check_exam_stress, chosen_eyes
 from workbench.stress.norms import linf
 from workbench.stress.target import check_pixels
@@ -27,6 +27,7 @@ def apply_exam_stress(
     others: Pixels | None = None,
     clean_logits: Float[Tensor, "exam 2 grade"] | None = None,
     answer: Answer | None = None,
+    copy: nn.Module | None = None,
 ) -> tuple[StressResult, Rearranged]:
     """Return what a mix-up did to some exams, and whether the deterministic call differs from the clean one.
 
@@ -40,6 +41,7 @@ def apply_exam_stress(
         others: another patient's exam for each, zero where none was found.
         clean_logits: the model's answers to ``x`` in fp32, where they are known.
         answer: as of `apply_stress`.
+        copy: of the model, which is asked first, see `stressed_answers`.
 
     Raises:
         WorkbenchError: a strength other than 0 and 1, an option, pixels outside [0, 1].
@@ -51,9 +53,7 @@ def apply_exam_stress(
     if spec.strength:
         mixed = EXAM_STRESSES[spec.name](x, present, chosen, others)
     before = clean_answers(model, x, present) if clean_logits is None else clean_logits
-    after = (
-        clean_answers(model, mixed.x, mixed.present) if answer is None else bind_present(answer, mixed.present)(mixed.x)
-    )
+    after = stressed_answers(model, mixed.x, mixed.present, threshold=threshold, copy=copy, answer=answer)
     flipped = calls(before, threshold) != calls(after, threshold)
     kept, change = torch.ones_like(flipped), linf(mixed.x - x)
     result = StressResult(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,11 +12,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from workbench.data.quality import ACCEPTED, rejection_score
-from workbench.models.fast import DOUBT, fast_copy
+from workbench.models.fast import doubtful, fast_copy
 from workbench.models.modes import measuring
-from workbench.models.referable import bind_present, referable_log_odds
+from workbench.models.referable import bind_present
 from workbench.schema.errors import WorkbenchError
-from workbench.stress.apply import calls
+from workbench.stress.calls import calls
 from workbench.stress.corruptions.catalogue import CORRUPTIONS, SEVEREST
 
 HALVINGS: Final = 4
@@ -98,8 +97,7 @@ class _Search:
         """Return whether each exam is called referable at its severity."""
         spoiled = self._spoiled(severities)
         logits = bind_present(self.fast, self.present)(spoiled)
-        odds = referable_log_odds(logits).amax(dim=1)
-        near = (odds - math.log(self.threshold / (1 - self.threshold))).abs() <= DOUBT
+        near = doubtful(logits, self.threshold)
         if self.fast is not self.model and near.any():
             logits[near] = bind_present(self.model, self.present[near])(spoiled[near])
         return calls(logits, self.threshold).numpy()

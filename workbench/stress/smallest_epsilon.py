@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from workbench.models.modes import measuring
 from workbench.schema.specs import SmallestSpec, StressSpec
 from workbench.schema.threat import Aim
-from workbench.stress.apply import EYES_OF, clean_answers, judge_of, put_back, target_of
+from workbench.stress.apply import EYES_OF, judge_of, put_back, target_of
 from workbench.stress.auto_attack.minimal_norm import minimal_epsilon
+from workbench.stress.calls import clean_answers
 from workbench.stress.goals import not_applicable
 from workbench.stress.norms import NORMS
 from workbench.stress.target import Target

@@ -1,11 +1,11 @@
-"""A compiled engine for the part of a model that runs once, behind the same interface as torch."""
+"""Engines for the part of a model that runs once, behind the same interface as torch's own passes."""
 
 from __future__ import annotations
 
 import importlib.util
 import warnings
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,26 @@ Engine = Literal["auto", "eager", "openvino"]
 
 WORTH_COMPILING: Final = 200_000_000
 """Operations that two exams must take before 'auto' tries to compile: a smaller part gains less than it costs."""
+
+
+class TrunkEngine(Protocol):
+    """Computes what stands before the first dropout."""
+
+    name: str
+    precision: Literal["fp32", "bf16"]
+
+    @property
+    def is_differentiable(self) -> bool:
+        """Whether a backward pass to the pixels goes through it, and stays true."""
+
+    def crossing(self, x: Tensor, present: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors that the stochastic part reads."""
+
+    def is_stale(self, trunk: nn.Module) -> bool:
+        """Return whether a weight has changed since."""
+
+    def renewed(self, trunk: nn.Module, x: Tensor, present: Tensor) -> TrunkEngine:
+        """Return the same engine with the weights as they are now."""
 
 
 def has_openvino() -> bool:
@@ -46,15 +66,17 @@ class CompiledTrunk:
         precision: bf16 is used only where the engine says that the processor has it.
     """
 
+    is_differentiable = False
+
     def __init__(self, trunk: nn.Module, x: Tensor, present: Tensor, precision: Literal["fp32", "bf16"]) -> None:
         import openvino
 
-        self._state = _fingerprint(trunk)
+        self._state = fingerprint(trunk)
         graph = _converted(trunk, x, present)
         graph.reshape({graph.input(0): [-1, *x.shape[1:]], graph.input(1): [-1, 2]})
         core = openvino.Core()
         capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision = precision if capable else "fp32"
+        self.precision: Literal["fp32", "bf16"] = precision if capable else "fp32"
         settings = {
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[self.precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -63,7 +85,7 @@ class CompiledTrunk:
         self._compiled = core.compile_model(graph, "CPU", settings)
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]} {self.precision}"
 
-    def __call__(self, x: Tensor, present: Tensor) -> tuple[Tensor, ...]:
+    def crossing(self, x: Tensor, present: Tensor) -> tuple[Tensor, ...]:
         """Return the trunk's tensors; those of four dimensions lie channels-last, as torch's would."""
         answered = self._compiled([x.contiguous().numpy(), present.numpy()])
         tensors = (torch.from_numpy(answered[index].copy()) for index in range(len(self._compiled.outputs)))
@@ -71,7 +93,11 @@ class CompiledTrunk:
 
     def is_stale(self, trunk: nn.Module) -> bool:
         """Return whether a weight has changed since."""
-        return self._state != _fingerprint(trunk)
+        return self._state != fingerprint(trunk)
+
+    def renewed(self, trunk: nn.Module, x: Tensor, present: Tensor) -> CompiledTrunk:
+        """Compile again."""
+        return CompiledTrunk(trunk, x[:1], present[:1], self.precision)
 
 
 def _converted(trunk: nn.Module, x: Tensor, present: Tensor) -> Any:
@@ -88,7 +114,8 @@ def _converted(trunk: nn.Module, x: Tensor, present: Tensor) -> Any:
     return frontend.convert(frontend.load(decoder))
 
 
-def _fingerprint(trunk: nn.Module) -> tuple[tuple[int, int], ...]:
+def fingerprint(trunk: nn.Module) -> tuple[tuple[int, int], ...]:
+    """Return what changes when a weight does."""
     tensors = [*trunk.parameters(), *trunk.buffers()]
     return tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
 

@@ -57,31 +57,32 @@ class FeatureReader:
         self._by_eye = False
         self.layer, self.shared = self._probe(size)
 
-    def __call__(self, x: Exams, present: Present) -> EyeFeatures:
-        """Return features and logits of some exams."""
-        _, rows, logits = self._pass(x, present)
+    def __call__(self, x: Exams, present: Present, net: nn.Module | None = None) -> EyeFeatures:
+        """Return features and logits of some exams, by the model or by ``net``, a copy with the same modules."""
+        _, rows, logits = self._pass(x, present, net)
         absent = ~present[..., None].to(rows.device)
         features = self._per_eye(rows, len(x)).masked_fill(absent, torch.nan)
         return EyeFeatures(features.cpu(), logits.masked_fill(absent, torch.nan).cpu(), logits)
 
-    def _pass(self, x: Tensor, present: Tensor) -> tuple[str, Tensor, Tensor]:
+    def _pass(self, x: Tensor, present: Tensor, net: nn.Module | None = None) -> tuple[str, Tensor, Tensor]:
         """Return the layer's name, its input and the logits."""
+        model = self.model if net is None else net
         seen: list[tuple[str, Tensor]] = []
 
         def remember(name: str) -> Any:
             return lambda _module, inputs: seen.append((name, inputs[0]))
 
-        linear = [(name, module) for name, module in self.model.named_modules() if isinstance(module, nn.Linear)]
+        linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
         handles = [module.register_forward_pre_hook(remember(name)) for name, module in linear]
         try:
-            with evaluation(self.model), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                logits: Tensor = self.model(x.to(self.device), present.to(self.device))
+            with evaluation(model), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                logits: Tensor = model(x.to(self.device), present.to(self.device))
         finally:
             for handle in handles:
                 handle.remove()
         if not seen:
             raise WorkbenchError(
-                f"{type(self.model).__name__} calls no nn.Linear, so its features cannot be found",
+                f"{type(model).__name__} calls no nn.Linear, so its features cannot be found",
                 "end the model in a linear layer; without one unlikeness is not assessed",
             )
         return (*seen[-1], logits.float())
@@ -115,7 +116,7 @@ class FeatureReader:
 
 
 class KeptPass:
-    """Answers as the model does in fp32, and keeps the features of its last pass for who asks next of the same exams.
+    """Makes the passes that judge exams, and keeps their features for who asks next of the same exams.
 
     Args:
         reader: of the model.
@@ -123,17 +124,17 @@ class KeptPass:
 
     def __init__(self, reader: FeatureReader) -> None:
         self.reader = reader
-        self._last: tuple[Tensor, Tensor, EyeFeatures] | None = None
+        self._passes: list[tuple[Tensor, Tensor, EyeFeatures]] = []
 
-    def __call__(self, x: Exams, present: Present) -> Float[Tensor, "exam 2 grade"]:
-        """Return the model's logits."""
-        read = self.reader(x, present)
-        self._last = x, present, read
+    def __call__(self, net: nn.Module, x: Exams, present: Present) -> Float[Tensor, "exam 2 grade"]:
+        """Return the logits of the model, or of a copy of it."""
+        read = self.reader(x, present, net)
+        self._passes.append((x, present, read))
         return read.answers
 
     def of(self, x: Exams, present: Present) -> EyeFeatures | None:
-        """Return what the last pass read, if it was of these very pixels."""
-        if self._last is None:
-            return None
-        pixels, eyes, read = self._last
-        return read if torch.equal(pixels, x) and torch.equal(eyes, present) else None
+        """Return what a pass over these very pixels read."""
+        for pixels, eyes, read in self._passes:
+            if torch.equal(pixels, x) and torch.equal(eyes, present):
+                return read
+        return None

@@ -24,14 +24,18 @@ from workbench.uncertainty.engine import (
     operations,
     refuse_missing,
 )
+from workbench.uncertainty.folded import FoldedTrunk
 from workbench.uncertainty.replay import Replay
-from workbench.uncertainty.seeded_dropout import DropoutOff, SeededDropout, training_flags
+from workbench.uncertainty.seeded_dropout import DROPOUT_MODULES, DropoutOff, SeededDropout, training_flags
 from workbench.uncertainty.split import NothingRandomError, Split, SplitError, WholePasses, first_line
 
 Exams = Float[Tensor, "exam 6 height width"]
 Present = Bool[Tensor, "exam 2"]
 
 PROBE_SEEDS: Final = (1, 2)
+
+ROUNDED: Final = 5e-2
+"""How far tensors in bf16 may lie from those in fp32 on the probe, as a share of the largest."""
 
 
 class StochasticPredictor:
@@ -54,7 +58,8 @@ class StochasticPredictor:
         memory_mib: bound on what the draws of one chunk hold, MiB (one draw at least is made).
         stochastic_depth: let drop path, drop connect and noise layers take part, seeded as the masks are.
         engine: what computes the part that runs once; 'auto' compiles it where OpenVINO is installed, its answers
-            equal torch's on the probe, and it is faster.
+            equal torch's on the probe, and it is faster. Where torch computes it in bf16 and it is large, it does so
+            with a faithful copy (`folded`).
 
     Raises:
         WorkbenchError: no active dropout in the model, bf16 on a processor without it, an engine that is not there.
@@ -98,6 +103,12 @@ class StochasticPredictor:
         """Modules that draw only where they are told that they train; known after the first use."""
         return tuple(self._found.flagged) if self._found else ()
 
+    def folded(self, x: Exams) -> FoldedTrunk | None:
+        """Return the copy that computes what runs once of exams of this size, where one does."""
+        with evaluation(self.model), torch.inference_mode():
+            engine = getattr(self._way(x.detach()).halves, "engine", None)
+        return engine if isinstance(engine, FoldedTrunk) and not engine.is_stale(self.model) else None
+
     def logits(self, x: Exams, present: Present) -> Float[Tensor, "exam 2 grade"]:
         """Return the model's logits with dropout off, float32."""
         with evaluation(self.model), torch.inference_mode(), autocast(self.precision, self.device), DropoutOff():
@@ -114,7 +125,8 @@ class StochasticPredictor:
             present: which eyes there are.
             draws: how many forward passes this stands for.
             seeds: one per exam, e.g. of `seed_for`.
-            gradient: keep what a backward pass to ``x`` needs, in fp32; what runs once is passed once backwards too.
+            gradient: keep what a backward pass to ``x`` needs, in fp32 or by a copy whose gradient is the model's; what
+                runs once is passed once backwards too.
 
         Raises:
             WorkbenchError: no draws asked for, another number of seeds than exams, a model whose answers are random
@@ -182,15 +194,16 @@ class StochasticPredictor:
         return truth
 
     def _with_engine(self, way: _Way, x: Exams, present: Present) -> _Way:
-        """Compile the part that runs once where that is asked for and right, or possible, right and faster."""
+        """Let the part that runs once be computed by what is right there, and faster."""
         halves = way.halves
-        if self.engine == "eager" or not isinstance(halves, Split) or self.device.type != "cpu" or not has_openvino():
+        if not isinstance(halves, Split) or self.device.type != "cpu":
             self.engine = "eager"
             return way
         eager = halves.crossing(x, present)
-        fault: str | None = None
         if not halves.crosses_tensors_only:
-            fault = "the engine cannot hand over sizes"
+            fault: str | None = "the engine cannot hand over sizes"
+        elif self.engine == "eager" or not has_openvino():
+            fault = ""
         elif self.engine == "auto" and operations(lambda: halves.crossing(x, present)) < WORTH_COMPILING:
             fault = "too small to be worth it"
         else:
@@ -198,23 +211,40 @@ class StochasticPredictor:
         if fault and self.engine == "openvino":
             self._how += f"; OpenVINO left out ({fault})"
         self.engine = "eager" if fault is not None else "openvino"
-        if fault is None and halves.engine is not None:
+        if halves.engine is None and halves.crosses_tensors_only and self.precision == "bf16":
+            self._fold(halves, eager, x, present)
+        if halves.engine is not None:
             self._how += f"; trunk by {halves.engine.name}"
         return way
+
+    def _fold(self, halves: Split, eager: tuple[Tensor, ...], x: Exams, present: Present) -> None:
+        """Take a copy in bf16 where it is worth one and answers as the model does."""
+        drawing = self._found.modules if self._found else ()
+        if not all(isinstance(module, DROPOUT_MODULES) for module in drawing):
+            return
+        if operations(lambda: halves.crossing(x, present)) < WORTH_COMPILING:
+            return
+        try:
+            folded = FoldedTrunk(self.model, x)
+            answers = folded.crossing(x, present)
+        except Exception:  # whatever a model of others' raises where it is copied
+            return
+        if len(answers) == len(eager) and all(same(*pair, ROUNDED) for pair in zip(eager, answers, strict=True)):
+            halves.engine = folded
 
     def _compile(self, halves: Split, eager: tuple[Tensor, ...], x: Exams, present: Present) -> str | None:
         trunk = halves.trunk_module()
         try:
             compiled = CompiledTrunk(trunk, x, present, self.precision)
-            answers = compiled(x, present)
+            answers = compiled.crossing(x, present)
         except Exception as error:  # whatever an engine raises on an operation that it does not know
             return f"{type(error).__name__}: {first_line(error)}"
-        tolerance = 1e-4 if compiled.precision == "fp32" else 5e-2
+        tolerance = 1e-4 if compiled.precision == "fp32" else ROUNDED
         if not all(same(one, other, tolerance) for one, other in zip(eager, answers, strict=True)):
             return "it answers differently from torch"
         if self.engine == "auto":
             many = x.repeat(4, 1, 1, 1), present.repeat(4, 1)
-            if not faster(lambda: halves.crossing(*many), lambda: compiled(*many), time.perf_counter):
+            if not faster(lambda: halves.crossing(*many), lambda: compiled.crossing(*many), time.perf_counter):
                 return "it is not faster than torch"
         halves.engine = compiled
         return None

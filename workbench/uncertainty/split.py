@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
-from workbench.uncertainty.engine import CompiledTrunk
+from workbench.uncertainty.engine import TrunkEngine
 from workbench.uncertainty.seeded_dropout import DROPOUT_MODULES, DROPOUTS, NOISE, dropout_probability
 
 
@@ -122,7 +122,7 @@ class Split:
         self._tail = [node for node in nodes if node in tail]
         self._crossing = [node for node in self._trunk if any(user in tail for user in node.users)]
         self.crosses_tensors_only = False
-        self.engine: CompiledTrunk | None = None
+        self.engine: TrunkEngine | None = None
         self._frees = _last_uses(self._trunk, keep=set(self._crossing)), _last_uses(self._tail, keep=set())
 
     def crossing(self, x: Tensor, present: Tensor) -> tuple[Tensor, ...]:
@@ -137,11 +137,13 @@ class Split:
 
     def trunk(self, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"]) -> Frontier:
         """Return what stands before the first dropout, computed once."""
-        if self.engine is None or x.dtype != torch.float32 or torch.is_grad_enabled():
+        if self.engine is None or x.dtype != torch.float32:
+            return self._computed(x, present)
+        if torch.is_grad_enabled() and not self.engine.is_differentiable:
             return self._computed(x, present)
         if self.engine.is_stale(self.root):
-            self.engine = CompiledTrunk(self.trunk_module(), x[:1], present[:1], self.engine.precision)
-        return Frontier(dict(zip(self._crossing, self.engine(x, present), strict=True)), {})
+            self.engine = self.engine.renewed(self.trunk_module(), x, present)
+        return Frontier(dict(zip(self._crossing, self.engine.crossing(x, present), strict=True)), {})
 
     def _computed(self, x: Tensor, present: Tensor) -> Frontier:
         values: dict[fx.Node, Any] = {}

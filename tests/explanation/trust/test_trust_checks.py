@@ -246,6 +246,23 @@ def test_the_sanity_check_tells_a_map_of_the_weights_from_a_map_of_the_picture(e
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
+def test_the_last_step_alone_is_that_of_the_whole_cascade(exams: Tensor) -> None:
+    torch.manual_seed(3)
+    model, made = Tiny().eval(), []
+
+    def explained(net: nn.Module) -> Tensor:
+        made.append(net)
+        return gradient_map(net, exams)
+
+    whole = sanity_check(model, explained, seed=4)
+    maps_of_all = len(made)
+    last = sanity_check(model, explained, seed=4, every_step=False)
+    assert len(made) - maps_of_all == maps_of_all - 2, "two steps of four are left out"
+    torch.testing.assert_close(last.cascading, whole.cascading[-1:], rtol=0, atol=0)
+    torch.testing.assert_close(last.independent, whole.independent, rtol=0, atol=0)
+    torch.testing.assert_close(last.structural, whole.structural, rtol=0, atol=0)
+
+
 def test_an_empty_map_of_random_weights_is_no_unlikeness(exams: Tensor) -> None:
     """Its rank correlation would be 0, as of a map that depends on what was learned."""
     model, picture = Tiny().eval(), exams[:, 0].clone()

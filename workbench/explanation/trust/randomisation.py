@@ -29,7 +29,8 @@ class SanityCheck:
     Attributes:
         stages: what is random at each step: the layers from the named one to the last (cascading) or of that group
             alone (independent).
-        cascading: rank correlation after each step; the last one is of a model that has learned nothing.
+        cascading: rank correlation after each step that was looked at; the last one is of a model that has learned
+            nothing.
         independent: the same where only that group is random and all others are as they were.
         structural: structural similarity after the last cascading step.
 
@@ -38,7 +39,7 @@ class SanityCheck:
     """
 
     stages: tuple[str, ...]
-    cascading: Float[Tensor, "stage exam"]
+    cascading: Float[Tensor, "step exam"]
     independent: Float[Tensor, "stage exam"]
     structural: Float[Tensor, " exam"]
 
@@ -49,6 +50,7 @@ def sanity_check(
     *,
     seed: int,
     stages: int = STAGES,
+    every_step: bool = True,
 ) -> SanityCheck:
     """Make the weights random, from the last layers to the first and group by group, and compare the maps.
 
@@ -61,6 +63,7 @@ def sanity_check(
         seed: of the random weights; the same for every exam, so that a map in a batch is the map alone. An exam whose
             map is empty under it is given the next one's.
         stages: how many groups of layers.
+        every_step: look at each step of the cascade; else at the last one alone, which is what a method is judged by.
 
     Adebayo et al. 2018.
     """
@@ -69,11 +72,12 @@ def sanity_check(
     cascading, independent = [], []
     last = original
     for step in range(len(groups)):
-        so_far = tuple(name for group in groups[: step + 1] for name in group)
-        last = _of_random_weights(model, so_far, explained, seed)
-        cascading.append(_if_said(last, rank_correlation(original, last)))
-        alone = last if step == 0 else _of_random_weights(model, groups[step], explained, seed)
+        alone = _of_random_weights(model, groups[step], explained, seed)
         independent.append(_if_said(alone, rank_correlation(original, alone)))
+        if every_step or step == len(groups) - 1:
+            so_far = tuple(name for group in groups[: step + 1] for name in group)
+            last = alone if step == 0 else _of_random_weights(model, so_far, explained, seed)
+            cascading.append(_if_said(last, rank_correlation(original, last)))
     names = tuple(group[-1] for group in groups)
     structural = _if_said(last, structural_similarity(original, last))
     return SanityCheck(names, torch.stack(cascading), torch.stack(independent), structural)

@@ -21,7 +21,8 @@ def rays(target: Target, _: Sequence[torch.Generator], *, queries: int = 400, st
     """Return the nearest exam found along rays of ±1 per pixel, of which blocks are turned, ever smaller ones.
 
     A block stays turned where the exam breaks nearer than before. Only whether the goal is reached is asked for;
-    nothing is drawn by lot. ``queries`` bounds the pictures that are looked at per exam.
+    nothing is drawn by lot. ``queries`` bounds the pictures that are looked at per exam. A faithful copy of the model
+    is asked; what breaks inside ε counts only where the model itself says so.
 
     Raises:
         WorkbenchError: queries < 1, or a norm other than linf.
@@ -30,7 +31,7 @@ def rays(target: Target, _: Sequence[torch.Generator], *, queries: int = 400, st
         raise WorkbenchError(f"rays cannot be bound by {target.case.threat.norm}", "choose linf")
     if queries < 1:
         raise WorkbenchError(f"rays: queries is {queries}", "it must be a whole number from 1")
-    search = Search(target, stop=stop, fast=False)
+    search = Search(target, stop=stop, fast=stop)
     rows = search.active()
     if rows.numel():
         _Rays(search, rows, queries).run()
@@ -41,7 +42,7 @@ class _Rays:
     """The state of the search: a direction and the radius at which it breaks, per exam."""
 
     def __init__(self, search: Search, rows: Tensor, queries: int) -> None:
-        self.search, self.rows, self.target = search, rows, search.target.of(rows)
+        self.search, self.rows, self.target = search, rows, search.rough.of(rows)
         self.may = (self.target.size > 0).repeat_interleave(3, dim=1)[:, :, None, None].expand_as(self.target.clean)
         self.signs = torch.ones_like(self.target.clean)
         self.radius = torch.full((len(rows),), torch.inf)
@@ -51,14 +52,10 @@ class _Rays:
         everyone = torch.ones(len(self.rows), dtype=torch.bool)
         self._try(self.signs, everyone)
         for turned in self._blocks():
-            going = (self.left > 0) & (self.radius > self._budget())
+            going = (self.left > 0) & ~(self.search.broken[self.rows] & self.search.stop)
             if not going.any():
                 return
             self._try(torch.where(turned, -self.signs, self.signs), going)
-
-    def _budget(self) -> Float[Tensor, " exam"]:
-        """Return the radius that suffices; without ``stop`` none does."""
-        return self.target.size.amax(dim=1) if self.search.stop else torch.zeros(len(self.rows))
 
     def _blocks(self) -> Iterator[Bool[Tensor, "exam 6 height width"]]:
         """Yield what is turned next: the picture, its halves, quarters and so on, row by row of each colour."""
@@ -95,9 +92,12 @@ class _Rays:
         moved = some.clean + radius[chosen, None, None, None] * signs[chosen]
         x = torch.where(self.may[chosen], moved.clamp(0.0, 1.0), some.clean)
         with torch.no_grad():
-            answer[chosen] = some.margin(x) > 0
+            margin = some.margin(x)
+        answer[chosen] = margin > 0
         self.left[chosen] -= 1
-        inside = (answer[chosen] & (radius[chosen] <= some.size.amax(dim=1))).nonzero()[:, 0]
+        inside = ((margin > 0) & (radius[chosen] <= some.size.amax(dim=1))).nonzero()[:, 0]
         if inside.numel():
-            self.search.keep(self.rows[chosen[inside]], x[inside], torch.ones(len(inside)))
+            # Who sees calls alone cannot tell which exam went furthest: without ``stop`` the first one found is kept.
+            told = margin[inside] if self.search.stop else torch.ones(len(inside))
+            self.search.keep(self.rows[chosen[inside]], x[inside], told)
         return answer
