@@ -77,7 +77,7 @@ def test_what_was_judged_is_not_passed_again(fusion, exams):
     assert passes.count("conv1") == 2, "nor of the same pixels with other eyes"
 
 
-def test_a_changed_weight_is_noticed(exams):
+def test_a_changed_weight_is_noticed(exams, monkeypatch):
     x, present = exams
     model = net()
     quick = predictor(model)
@@ -90,6 +90,11 @@ def test_a_changed_weight_is_noticed(exams):
     right = predictor(model, "fp32").draws(x, present, draws=2, seeds=SEEDS)
     assert not torch.allclose(before, after, atol=0.02, equal_nan=True)
     torch.testing.assert_close(after, right, atol=0.02, rtol=0, equal_nan=True)
+    monkeypatch.setattr(fast, "NEAR", 0.0)
+    with torch.no_grad():
+        model.trunk.conv1.weight.mul_(-1.0)
+    torch.testing.assert_close(quick.draws(x, present, draws=2, seeds=SEEDS), before, atol=0.02, rtol=0, equal_nan=True)
+    assert quick.folded(x) is None, "new weights for which no copy is true are drawn from by the model"
 
 
 def test_the_gradient_goes_through_a_copy_whose_gradient_is_the_models_and_else_through_the_model(exams, monkeypatch):

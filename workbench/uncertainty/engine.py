@@ -35,8 +35,8 @@ class TrunkEngine(Protocol):
     def is_stale(self, trunk: nn.Module) -> bool:
         """Return whether a weight has changed since."""
 
-    def renewed(self, trunk: nn.Module, x: Tensor, present: Tensor) -> TrunkEngine:
-        """Return the same engine with the weights as they are now."""
+    def renewed(self, trunk: nn.Module, x: Tensor, present: Tensor) -> TrunkEngine | None:
+        """Return the same engine with the weights as they are now; None where it does not suit them."""
 
 
 def has_openvino() -> bool:

@@ -69,9 +69,12 @@ class FoldedTrunk(nn.Module):
         """Return whether a weight has changed since."""
         return self._state != fingerprint(self._of[0])
 
-    def renewed(self, trunk: nn.Module, x: Tensor, present: Tensor) -> FoldedTrunk:  # noqa: ARG002
-        """Copy again."""
-        return FoldedTrunk(self._of[0], x)
+    def renewed(self, trunk: nn.Module, x: Tensor, present: Tensor) -> FoldedTrunk | None:  # noqa: ARG002
+        """Copy again; None where bf16 does not stay true with the new weights."""
+        try:
+            return FoldedTrunk(self._of[0], x)
+        except SplitError:
+            return None
 
 
 def _in_bf16(net: nn.Module) -> bool:

@@ -137,12 +137,12 @@ class Split:
 
     def trunk(self, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"]) -> Frontier:
         """Return what stands before the first dropout, computed once."""
+        if self.engine is not None and self.engine.is_stale(self.root):
+            self.engine = self.engine.renewed(self.trunk_module(), x, present)
         if self.engine is None or x.dtype != torch.float32:
             return self._computed(x, present)
         if torch.is_grad_enabled() and not self.engine.is_differentiable:
             return self._computed(x, present)
-        if self.engine.is_stale(self.root):
-            self.engine = self.engine.renewed(self.trunk_module(), x, present)
         return Frontier(dict(zip(self._crossing, self.engine.crossing(x, present), strict=True)), {})
 
     def _computed(self, x: Tensor, present: Tensor) -> Frontier:
