@@ -17,7 +17,7 @@ from workbench.uncertainty.split import SplitError
 
 pytestmark = pytest.mark.skipif(not has_bf16(torch.device("cpu")), reason="the processor has no bf16 arithmetic")
 
-SIDE = 96
+SIDE = 64
 SEEDS = [3, 5, 7]
 
 
