@@ -113,6 +113,8 @@ def test_the_gradient_goes_through_a_copy_whose_gradient_is_the_models_and_else_
         folded = quick.folded(x)
         for is_true in (True, False):
             folded.is_differentiable = is_true
+            with torch.no_grad():
+                folded(x, present)  # who judged the exams as they are leaves no answer without a gradient behind
             cosine = nn.functional.cosine_similarity(slope(quick).flatten(), right.flatten(), dim=0)
             assert cosine > (0.9 if is_true else 0.99999)
         assert all(parameter.grad is None for parameter in (*model.parameters(), *folded.copy.parameters()))

@@ -53,7 +53,7 @@ class FoldedTrunk(nn.Module):
 
     def crossing(self, x: Float[Tensor, "exam 6 height width"], present: Bool[Tensor, "exam 2"]) -> tuple[Tensor, ...]:
         """Return the tensors that the stochastic part reads."""
-        if self._answered is not None:
+        if self._answered is not None and not torch.is_grad_enabled():  # what is kept has no gradient
             pixels, eyes, frontier = self._answered
             if torch.equal(pixels, x) and torch.equal(eyes, present):
                 return tuple(frontier.values.values())
